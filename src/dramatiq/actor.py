@@ -1,0 +1,352 @@
+"""A function becomes an actor: it can still be called, and it can be sent messages."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+
+from .asyncio import async_to_sync
+from .broker import Broker, get_broker
+from .logging import get_logger
+from .message import Message
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    #: Positional arguments of one call, or its keyword arguments.
+    Call: TypeAlias = tuple[Any, ...] | Mapping[str, Any]
+
+__all__ = ["Actor", "ActorDecorator", "actor"]
+
+#: What a queue may be called.
+_queue_name_re = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ActorDecorator(Protocol):
+    """What `actor` returns when it is called with options: it takes the function."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> Actor[P, R]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Actor[P, R]: ...
+
+
+class Actor(Generic[P, R]):
+    """A function that workers run when they get a message for it.
+
+    Thread-safe. Made by `actor`; made directly it needs every argument.
+
+    Args:
+        fn: The function; a coroutine function is run on an event loop.
+        broker: The broker its messages go through.
+        actor_name: Its name in messages, unique in the broker.
+        queue_name: The queue its messages go to.
+        priority: Lower runs first among what a worker holds.
+        options: What middleware is to know about it.
+
+    Raises:
+        ValueError: If the broker has an actor of that name.
+        TypeError: If ``fn`` is an async generator function.
+    """
+
+    #: The coroutine function behind ``fn``, if it is one.
+    _coroutine_fn: Callable[..., Coroutine[Any, Any, Any]] | None = None
+    #: What ``fn`` was set to, to see whether others replaced it.
+    _own_fn: Callable[..., Any] | None = None
+
+    def __init__(
+        self,
+        fn: Callable[P, Any],
+        *,
+        broker: Broker,
+        actor_name: str,
+        queue_name: str,
+        priority: int,
+        options: dict[str, Any],
+    ) -> None:
+        if actor_name in broker.actors:
+            raise ValueError(f"An actor named {actor_name!r} is already registered.")
+        if inspect.isasyncgenfunction(fn):
+            raise TypeError(
+                f"Actor {actor_name!r} is an async generator: it would yield to nobody. "
+                "Return the values, or send a message for each."
+            )
+        self.logger = get_logger(getattr(fn, "__module__", None) or "_", actor_name)
+        self.fn: Callable[P, R] = fn
+        if _is_async(fn):
+            self._coroutine_fn = fn
+            self.fn = async_to_sync(fn)
+        self._own_fn = self.fn
+        self.broker = broker
+        self.actor_name = actor_name
+        self.queue_name = queue_name
+        self.priority = priority
+        self.options = options
+        broker.declare_actor(self)
+
+    def message(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """Build a message without sending it, to compose it with others."""
+        return self.message_with_options(args=args, kwargs=kwargs)
+
+    def message_with_options(
+        self,
+        *,
+        args: Iterable[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Message[R]:
+        """Build a message with options, without sending it.
+
+        Args:
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
+            options: Options of the message. ``on_success`` and ``on_failure`` take an actor or
+                its name.
+
+        Raises:
+            TypeError: If one of those two is something else.
+        """
+        for name in ("on_failure", "on_success"):
+            callback = options.get(name)
+            if isinstance(callback, Actor):
+                options[name] = callback.actor_name
+            elif callback is not None and not isinstance(callback, str):
+                raise TypeError(f"{name} value must be an Actor, not {callback!r}.")
+        return Message(
+            queue_name=self.queue_name,
+            actor_name=self.actor_name,
+            args=tuple(args),
+            kwargs=kwargs or {},
+            options=options,
+        )
+
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """Send a message; when this returns, the broker has it."""
+        return self.send_with_options(args=args, kwargs=kwargs)
+
+    def send_with_options(
+        self,
+        *,
+        args: Iterable[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        delay: timedelta | int | None = None,
+        **options: Any,
+    ) -> Message[R]:
+        """Send a message with options.
+
+        Args:
+            args: Positional arguments of the call.
+            kwargs: Keyword arguments of the call.
+            delay: Milliseconds, or a timedelta, before which it must not run. Zero is a delay
+                too; None, the default, is not.
+            options: Options of the message.
+
+        Raises:
+            TypeError: If an argument cannot be encoded; the text names it.
+            BrokerError: If the broker cannot take it.
+        """
+        message = self.message_with_options(args=args, kwargs=kwargs, **options)
+        return self.broker.enqueue(message, delay=_milliseconds(delay))
+
+    def send_many(
+        self, calls: Iterable[Call], *, delay: timedelta | int | None = None, **options: Any
+    ) -> list[Message[R]]:
+        """Send one message per call, in as few round trips as the broker knows how.
+
+        Args:
+            calls: For each call a tuple of its positional arguments, or a mapping of its keyword
+                arguments.
+            delay: As in `send_with_options`, for all of them.
+            options: Options of each message.
+
+        Returns:
+            The messages, in the order of the calls.
+
+        Raises:
+            TypeError: If a call is neither a tuple nor a mapping; nothing has been sent then.
+            BrokerError: If the broker cannot take them; some may have been sent.
+        """
+        messages = [self._message_of_call(call, options) for call in calls]
+        return self.broker.enqueue_many(messages, delay=_milliseconds(delay))
+
+    async def send_async(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
+        """Send a message from a coroutine, without blocking its event loop."""
+        message = self.message_with_options(args=args, kwargs=kwargs)
+        return await self.broker.enqueue_async(message)
+
+    def _message_of_call(self, call: Call, options: dict[str, Any]) -> Message[R]:
+        if isinstance(call, tuple):
+            return self.message_with_options(args=call, **options)
+        if isinstance(call, Mapping):
+            return self.message_with_options(kwargs=dict(call), **options)
+        raise TypeError(
+            f"{self.actor_name}.send_many(): a call must be a tuple of positional arguments or a "
+            f"mapping of keyword arguments, not {call!r}. For one argument write ({call!r},)."
+        )
+
+    @property
+    def coroutine_function(self) -> Callable[..., Coroutine[Any, Any, R]] | None:
+        """The coroutine function to await instead of calling this actor, if that is the same.
+
+        None for plain actors, and for those whose function or call was replaced.
+        """
+        if self.fn is not self._own_fn or type(self).__call__ is not Actor.__call__:
+            return None
+        return self._coroutine_fn
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now."""
+        if not self.logger.isEnabledFor(10):
+            return self.fn(*args, **kwargs)
+        self.logger.debug("Received args=%r kwargs=%r.", args, kwargs)
+        start = time.perf_counter()
+        try:
+            return self.fn(*args, **kwargs)
+        finally:
+            duration_ms = (time.perf_counter() - start) * 1000
+            self.logger.debug("Completed after %.02fms.", duration_ms)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: whoever unpickles it has imported, or must import, the module that declares it.
+        return _find_actor, (self.actor_name,)
+
+    def __str__(self) -> str:
+        return f"Actor({self.actor_name})"
+
+    def __repr__(self) -> str:
+        return f"Actor({self.fn!r}, queue_name={self.queue_name!r}, actor_name={self.actor_name!r})"
+
+
+@overload
+def actor(fn: Callable[P, Coroutine[Any, Any, R]], /) -> Actor[P, R]: ...
+
+
+@overload
+def actor(fn: Callable[P, R], /) -> Actor[P, R]: ...
+
+
+@overload
+def actor(
+    fn: None = None,
+    *,
+    actor_class: Callable[..., Any] = ...,
+    actor_name: str | None = None,
+    queue_name: str = "default",
+    priority: int = 0,
+    broker: Broker | None = None,
+    **options: Any,
+) -> ActorDecorator: ...
+
+
+@overload
+def actor(
+    fn: Callable[P, Coroutine[Any, Any, R]],
+    *,
+    actor_class: Callable[..., Any] = ...,
+    actor_name: str | None = None,
+    queue_name: str = "default",
+    priority: int = 0,
+    broker: Broker | None = None,
+    **options: Any,
+) -> Actor[P, R]: ...
+
+
+@overload
+def actor(
+    fn: Callable[P, R],
+    *,
+    actor_class: Callable[..., Any] = ...,
+    actor_name: str | None = None,
+    queue_name: str = "default",
+    priority: int = 0,
+    broker: Broker | None = None,
+    **options: Any,
+) -> Actor[P, R]: ...
+
+
+def actor(
+    fn: Callable[..., Any] | None = None,
+    *,
+    actor_class: Callable[..., Any] = Actor,
+    actor_name: str | None = None,
+    queue_name: str = "default",
+    priority: int = 0,
+    broker: Broker | None = None,
+    **options: Any,
+) -> Any:
+    """Declare an actor; usable bare, with options, or called on a function.
+
+    Args:
+        fn: The function.
+        actor_class: What is called to make the actor.
+        actor_name: Its name in messages; by default the function's.
+        queue_name: The queue its messages go to.
+        priority: Lower runs first among what a worker holds.
+        broker: The broker; by default the process-wide one.
+        options: What middleware is to know, `max_retries` for example.
+
+    Raises:
+        ValueError: If the queue's name is not valid, an option is not known to any middleware of
+            the broker, or the name is taken.
+    """
+
+    def decorate(fn: Callable[..., Any]) -> Any:
+        name = actor_name or fn.__name__
+        if not _queue_name_re.fullmatch(queue_name):
+            raise ValueError(
+                f"Actor {name!r}: {queue_name!r} is not a valid queue name. Queue names must start "
+                "with a letter or an underscore followed by any number of letters, digits, dots, "
+                "dashes or underscores."
+            )
+        chosen_broker = broker or get_broker()
+        unknown = options.keys() - chosen_broker.actor_options
+        if unknown:
+            raise ValueError(_explain_options(name, unknown, chosen_broker.actor_options))
+        return actor_class(
+            fn,
+            actor_name=name,
+            queue_name=queue_name,
+            priority=priority,
+            broker=chosen_broker,
+            options=dict(options),
+        )
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _explain_options(actor_name: str, unknown: set[str], known: set[str]) -> str:
+    import difflib
+
+    hints = []
+    for name in sorted(unknown):
+        close = difflib.get_close_matches(name, known, n=1)
+        hints.append(f"{name} (did you mean {close[0]!r}?)" if close else name)
+    return (
+        f"Actor {actor_name!r}: the following actor options are undefined: {', '.join(hints)}. "
+        "Did you forget to add a middleware to your Broker?"
+    )
+
+
+def _is_async(fn: Callable[..., Any]) -> bool:
+    # A class-based actor is called through its instance, whose perform is the function.
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
+        getattr(type(fn), "perform", None)
+    )
+
+
+def _milliseconds(delay: timedelta | int | None) -> int | None:
+    if isinstance(delay, timedelta):
+        return int(delay.total_seconds() * 1000)
+    return delay
+
+
+def _find_actor(actor_name: str) -> Actor[Any, Any]:
+    return get_broker().get_actor(actor_name)

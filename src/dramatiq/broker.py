@@ -1,0 +1,390 @@
+"""The contract between producers, stores and workers, and the process-wide broker.
+
+A broker stores messages and hands them out through consumers. One message at a time is the
+contract of 2.x (`Broker.enqueue`, `Consumer.__next__`, `ack`, `nack`, `requeue`); many at a time
+is the native one (`enqueue_many`, `fetch`, `settle`), whose defaults here are built on the first,
+so that a broker that knows only the first works unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .default_broker import choose_broker
+from .delivery import FollowUps, MessageProxy, Outcome, Settlement
+from .errors import ActorNotFound
+from .logging import get_logger
+from .middleware import MiddlewareError, default_middleware
+from .middleware.chain import Chain, MiddlewareList
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from .actor import Actor
+    from .message import Message
+    from .results import ResultBackend
+
+__all__ = ["Broker", "Consumer", "MessageProxy", "get_broker", "set_broker"]
+
+#: The process-wide broker. Assign None to have it chosen anew.
+global_broker: Broker | None = None
+
+
+def get_broker() -> Broker:
+    """Return the process-wide broker; without one, choose it and keep it.
+
+    It is the one of the URL in ``DRAMATIQ_BROKER_URL``, else the embedded SQLite broker on
+    ``./dramatiq.db``. Choosing touches no network.
+    """
+    global global_broker  # noqa: PLW0603 (there is one per process, by contract)
+    if global_broker is None:
+        global_broker = choose_broker()
+    return global_broker
+
+
+def set_broker(broker: Broker) -> None:
+    """Make ``broker`` the process-wide one. Call it before actors are declared."""
+    global global_broker  # noqa: PLW0603 (as above)
+    global_broker = broker
+
+
+class Broker:
+    """Base class of brokers.
+
+    Subclasses implement `consume`, `declare_queue`, `enqueue`, `flush`, `flush_all` and `join`.
+    `enqueue` and what is built on it may be called from any thread.
+
+    Args:
+        middleware: The middleware to use, in order; by default one of each of
+            `default_middleware`.
+
+    Attributes:
+        actors: Declared actors by name.
+        queues: Declared queues by name.
+        delay_queues: Names of declared delay queues.
+        actor_options: Names of the options actors may have.
+        middleware: The middleware, in the order in which ``before_…`` hooks run.
+    """
+
+    actors: dict[str, Actor[Any, Any]]
+    queues: Any
+    delay_queues: set[str]
+    actor_options: set[str]
+
+    #: Whether `Consumer.settle` stores follow-ups in the same step; see `follow_ups`.
+    stores_follow_ups: bool = False
+
+    def __init__(self, middleware: Iterable[Any] | None = None) -> None:
+        self.logger = get_logger("dramatiq.broker", type(self))
+        self.actors = {}
+        self.queues = {}
+        self.delay_queues = set()
+        self.actor_options = set()
+        self._middleware = MiddlewareList()
+        self._chain = Chain(self._middleware)
+        if middleware is None:
+            middleware = [each() for each in default_middleware]
+        for each in middleware:
+            self.add_middleware(each)
+
+    # -- middleware
+
+    @property
+    def middleware(self) -> MiddlewareList:
+        """The middleware; a list that may be changed in place or replaced."""
+        return self._middleware
+
+    @middleware.setter
+    def middleware(self, middleware: Iterable[Any]) -> None:
+        self._middleware = MiddlewareList(middleware)
+        self._chain = Chain(self._middleware)
+
+    @property
+    def chain(self) -> Chain:
+        """The compiled middleware, up to date with the list."""
+        chain = self._chain
+        if chain.version != self._middleware.version:
+            chain = self._chain = Chain(self._middleware)
+        return chain
+
+    def emit_before(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Run the ``before_<signal>`` hooks in list order.
+
+        Raises:
+            MiddlewareError: As soon as a hook raises one. Other errors are logged.
+        """
+        hook = f"before_{signal}"
+        for middleware in self.chain.before(hook):
+            try:
+                getattr(middleware, hook)(self, *args, **kwargs)
+            except MiddlewareError:
+                raise
+            except Exception:
+                self._log_hook_error(hook, middleware)
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Run the ``after_<signal>`` hooks in reverse list order; their errors are logged."""
+        hook = f"after_{signal}"
+        for middleware in self.chain.after(hook):
+            try:
+                getattr(middleware, hook)(self, *args, **kwargs)
+            except MiddlewareError:
+                continue
+            except Exception:
+                self._log_hook_error(hook, middleware)
+
+    def _log_hook_error(self, hook: str, middleware: Any) -> None:
+        # Called from an except clause.
+        self.logger.critical(
+            "Unexpected failure in %s of %r.",
+            hook,
+            middleware,
+            exc_info=True,  # noqa: LOG014 (there is one, see above)
+        )
+
+    def add_middleware(
+        self, middleware: Any, *, before: type | None = None, after: type | None = None
+    ) -> None:
+        """Add a middleware at the end of the list, or next to the first of a class.
+
+        What was declared before is announced to it, and to it alone.
+
+        Args:
+            middleware: The middleware.
+            before: Insert it before the first instance of this class.
+            after: Insert it after the first instance of this class.
+
+        Raises:
+            AssertionError: If both ``before`` and ``after`` are given.
+            ValueError: If there is no instance of the class.
+        """
+        assert not (before and after), "provide either 'before' or 'after', but not both"  # noqa: S101
+        for existing in self._middleware:
+            if isinstance(existing, type(middleware)):
+                self.logger.warning(
+                    "You're adding a middleware of the same type twice: %r.", middleware
+                )
+        if before or after:
+            index = self._position_of(before or after)
+            self._middleware.insert(index if before else index + 1, middleware)
+        else:
+            self._middleware.append(middleware)
+        self.actor_options |= middleware.actor_options
+        for actor_name in self.get_declared_actors():
+            middleware.after_declare_actor(self, self.actors[actor_name])
+        for queue_name in self.get_declared_queues():
+            middleware.after_declare_queue(self, queue_name)
+        for queue_name in self.get_declared_delay_queues():
+            middleware.after_declare_delay_queue(self, queue_name)
+
+    def _position_of(self, middleware_class: Any) -> int:
+        for index, existing in enumerate(self._middleware):
+            if isinstance(existing, middleware_class):
+                return index
+        raise ValueError(
+            f"Middleware {middleware_class!r} not found. "
+            f"This broker has: {[type(each).__name__ for each in self._middleware]}."
+        )
+
+    # -- declarations
+
+    def declare_actor(self, actor: Actor[Any, Any]) -> None:
+        """Register ``actor`` and declare its queue; an actor of the same name is replaced."""
+        self.emit_before("declare_actor", actor)
+        self.declare_queue(actor.queue_name)
+        self.actors[actor.actor_name] = actor
+        self.emit_after("declare_actor", actor)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue; harmless when it is declared already."""
+        raise NotImplementedError
+
+    def get_actor(self, actor_name: str) -> Actor[Any, Any]:
+        """Return the actor of that name.
+
+        Raises:
+            ActorNotFound: If there is none.
+        """
+        try:
+            return self.actors[actor_name]
+        except KeyError:
+            raise ActorNotFound(actor_name) from None
+
+    def get_declared_actors(self) -> set[str]:
+        """Return the names of all declared actors."""
+        return set(self.actors)
+
+    def get_declared_queues(self) -> set[str]:
+        """Return the names of all declared queues."""
+        return set(self.queues)
+
+    def get_declared_delay_queues(self) -> set[str]:
+        """Return the names of all declared delay queues."""
+        return self.delay_queues.copy()
+
+    def get_results_backend(self) -> ResultBackend:
+        """Return the backend of the `Results` middleware.
+
+        Raises:
+            RuntimeError: If there is no such middleware.
+        """
+        from .results import Results  # results are built beside brokers
+
+        for middleware in self._middleware:
+            if isinstance(middleware, Results):
+                return middleware.backend
+        raise RuntimeError(
+            "The broker doesn't have a results backend. Add one before actors are declared: "
+            "broker.add_middleware(dramatiq.results.Results(backend=…))."
+        )
+
+    # -- sending
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Store ``message``; when this returns, it is the broker's.
+
+        Args:
+            message: The message.
+            delay: Milliseconds before which it must not run. None, and only None, means at once.
+
+        Returns:
+            The message as it was stored, which may be a copy.
+        """
+        raise NotImplementedError
+
+    def enqueue_many(
+        self, messages: Iterable[Message[Any]], *, delay: int | None = None
+    ) -> list[Message[Any]]:
+        """Store many messages, in as few round trips as the broker knows how.
+
+        If it raises, some of them may have been stored.
+        """
+        return [self.enqueue(message, delay=delay) for message in messages]
+
+    async def enqueue_async(
+        self, message: Message[Any], *, delay: int | None = None
+    ) -> Message[Any]:
+        """Store ``message`` without blocking the running event loop."""
+        import asyncio  # only applications that have a loop pay for it
+
+        return await asyncio.to_thread(self.enqueue, message, delay=delay)
+
+    def follow_ups(self, message: Any) -> FollowUps:
+        """Return the context in which to enqueue what follows from ``message``.
+
+        Where the broker can, messages that are enqueued inside it in a process hook are stored in
+        one step with the settlement of ``message``; elsewhere they are enqueued at once. Either
+        way an error inside keeps the message from being acknowledged.
+        """
+        if not isinstance(message, MessageProxy):
+            return FollowUps(self, collects=False)
+        follow_ups = message._follow_ups
+        if follow_ups is None:
+            collects = self.stores_follow_ups and message._origin is not None
+            follow_ups = message._follow_ups = FollowUps(self, collects=collects)
+        return follow_ups
+
+    # -- receiving and caring
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> Consumer:
+        """Return a consumer of a queue.
+
+        Args:
+            queue_name: The queue.
+            prefetch: How many messages it may have handed out at a time.
+            timeout: Milliseconds after which it gives None when there is nothing.
+        """
+        raise NotImplementedError
+
+    def flush(self, queue_name: str) -> None:
+        """Drop all messages of a queue."""
+        raise NotImplementedError
+
+    def flush_all(self) -> None:
+        """Drop all messages of all declared queues."""
+        raise NotImplementedError
+
+    def join(self, queue_name: str, *, timeout: int | None = None) -> None:
+        """Wait until a queue has nothing left to run.
+
+        Args:
+            queue_name: The queue.
+            timeout: Milliseconds; None waits for ever.
+
+        Raises:
+            QueueJoinTimeout: At the deadline.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release connections and threads. Harmless when called twice."""
+
+
+class Consumer:
+    """Base class of consumers: iterators over the messages of one queue.
+
+    Connection trouble surfaces as `BrokerConnectionError`, which workers wait out.
+    """
+
+    #: Whether `settle` and `fetch` belong to one thread, which settles many at a time. If False,
+    #: as with every consumer of 2.x, `settle` may be called from any worker thread.
+    is_owned: bool = False
+
+    def __iter__(self) -> Iterator[MessageProxy | None]:
+        return self
+
+    def __next__(self) -> MessageProxy | None:
+        """Return the next message, or None when none came within the consumer's timeout."""
+        raise NotImplementedError
+
+    def ack(self, message: MessageProxy) -> None:
+        """Remove a message for good. May be called from worker threads."""
+        raise NotImplementedError
+
+    def nack(self, message: MessageProxy) -> None:
+        """Move a message to the dead letters. May be called from worker threads."""
+        raise NotImplementedError
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Give messages that were not run back to their queue."""
+
+    def close(self) -> None:
+        """Release what this consumer holds."""
+
+    def fetch(self, max_messages: int, timeout_ms: float) -> list[MessageProxy]:
+        """Return up to ``max_messages`` messages; wait for the first at most about ``timeout_ms``.
+
+        The default takes one, with the timeout the consumer was made with.
+        """
+        message = next(self)
+        return [] if message is None else [message]
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Carry out settlements; tell for each whether the message was still this consumer's.
+
+        The default does it one by one with `ack`, `nack` and `requeue`.
+        """
+        operations: dict[Outcome, Callable[[MessageProxy], None]] = {
+            Outcome.ACK: self.ack,
+            Outcome.NACK: self.nack,
+            Outcome.REQUEUE: lambda message: self.requeue([message]),
+        }
+        for settlement in settlements:
+            operations[settlement.outcome](settlement.message)
+        return [True] * len(settlements)
+
+    def exchange(
+        self, settlements: Sequence[Settlement], max_messages: int, timeout_ms: float
+    ) -> tuple[list[bool], list[MessageProxy]]:
+        """Settle and fetch, in one round trip where the broker knows how.
+
+        With ``max_messages`` 0 nothing is fetched. When there was something to settle, fetching
+        does not wait.
+        """
+        settled = self.settle(settlements) if settlements else []
+        if not max_messages:
+            return settled, []
+        return settled, self.fetch(max_messages, 0 if settlements else timeout_ms)
+
+    def wake(self) -> None:
+        """Make a waiting `fetch` return soon. May be called from any thread."""

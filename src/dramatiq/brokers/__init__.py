@@ -1,0 +1,3 @@
+"""Brokers: one module or package each, importing its own client library and nothing else's."""
+
+from __future__ import annotations

@@ -1,0 +1,200 @@
+"""Messages that run side by side, and what is to happen after all of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from uuid import uuid4
+
+from ..broker import get_broker
+from ..middleware.group_callbacks import GroupCallbacks
+from ..rate_limits import Barrier
+from ..results.errors import ResultMissing
+from .pipelines import pipeline, split_timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..broker import Broker
+    from ..message import Message
+
+__all__ = ["group"]
+
+R = TypeVar("R")
+
+Child: TypeAlias = "Message[Any] | pipeline[Any] | group[Any]"
+
+
+class group(Generic[R]):  # noqa: N801 (a public name that reads like a function)
+    """Messages, pipelines and groups to be run side by side.
+
+    Args:
+        children: Messages, pipelines and groups; taken once and not copied.
+        broker: The broker to use; the process-wide one by default.
+
+    Attributes:
+        children: The children in order.
+        broker: The broker in use.
+        completion_callbacks: The messages to be sent when all children succeeded, as dictionaries.
+
+    Raises:
+        TypeError: If a child is something else.
+    """
+
+    def __init__(self, children: Iterable[Child], *, broker: Broker | None = None) -> None:
+        self.children: list[Child] = list(children)
+        self.broker = broker or get_broker()
+        self.completion_callbacks: list[dict[str, Any]] = []
+        for child in self.children:
+            if not (isinstance(child, (group, pipeline)) or hasattr(child, "asdict")):
+                raise TypeError(
+                    "A group is made of messages, pipelines and groups, not of "
+                    f"{type(child).__name__}: {child!r}. Call actor.message(…) to make a message."
+                )
+
+    def __len__(self) -> int:
+        return len(self.children)
+
+    def __str__(self) -> str:
+        return f"group([{', '.join(str(child) for child in self.children)}])"
+
+    def add_completion_callback(self, message: Message[Any]) -> None:
+        """Have ``message`` sent when all children succeeded; may be called several times.
+
+        A child that fails for good prevents it. The broker needs the `GroupCallbacks` middleware,
+        and no child may be a group.
+        """
+        self.completion_callbacks.append(message.asdict())
+
+    def run(self, *, delay: int | None = None) -> group[R]:
+        """Enqueue the children.
+
+        Args:
+            delay: Milliseconds before each of them may run.
+
+        Returns:
+            This group.
+
+        Raises:
+            RuntimeError: If there are callbacks and the broker has no `GroupCallbacks` middleware.
+            NotImplementedError: If there are callbacks and a child is a group.
+        """
+        children = self._with_callbacks() if self.completion_callbacks else self.children
+        for is_composed, neighbours in groupby(children, key=_is_composed):
+            if is_composed:
+                for child in neighbours:
+                    child.run(delay=delay)  # type: ignore[union-attr]  # that is what is grouped
+            else:
+                # Many at a time: a large group then costs a few writes, not one per message.
+                self.broker.enqueue_many(neighbours, delay=delay)  # type: ignore[arg-type]  # as above
+        return self
+
+    def _with_callbacks(self) -> list[Child]:
+        """Make a barrier for this run, and copies of the children that arrive at it."""
+        middleware = self._find_middleware()
+        barrier_key = str(uuid4())
+        barrier = Barrier(middleware.rate_limiter_backend, barrier_key, ttl=middleware.barrier_ttl)
+        barrier.create(len(self.children))
+        options = {
+            "group_completion_uuid": barrier_key,
+            "group_completion_callbacks": self.completion_callbacks,
+        }
+        members: set[str] = set()
+        return [self._with_options(child, options, members) for child in self.children]
+
+    def _find_middleware(self) -> GroupCallbacks:
+        for middleware in self.broker.middleware:
+            if isinstance(middleware, GroupCallbacks):
+                return middleware
+        raise RuntimeError(
+            "Completion callbacks need the GroupCallbacks middleware. Add it to the broker: "
+            "broker.add_middleware(GroupCallbacks(rate_limiter_backend))."
+        )
+
+    def _with_options(self, child: Child, options: dict[str, Any], members: set[str]) -> Child:
+        if isinstance(child, group):
+            raise NotImplementedError(
+                "A group with completion callbacks cannot contain groups. "
+                "Put the inner group's children into the outer one."
+            )
+        if isinstance(child, pipeline):
+            *start, last = child.messages
+            return pipeline([*start, _as_member(last, options, members)], broker=child.broker)
+        return _as_member(child, options, members)
+
+    def get_results(self, *, block: bool = False, timeout: int | None = None) -> Iterator[Any]:
+        """Yield the result of each child in order: of a pipeline the last, of a group a list.
+
+        Args:
+            block: Whether to wait for them.
+            timeout: Milliseconds for all of them together; 10 seconds for each by default.
+
+        Raises:
+            RuntimeError: If the broker has no result backend.
+            ResultMissing: If there is none yet and ``block`` is False.
+            ResultTimeout: If there is none in time.
+            ResultFailure: If an actor failed for good.
+        """
+        budgets = split_timeout(timeout)
+        for child in self.children:
+            yield self._result_of(child, block=block, timeout=next(budgets))
+
+    def _result_of(self, child: Child, *, block: bool = False, timeout: int | None = None) -> Any:
+        if isinstance(child, group):
+            return list(child.get_results(block=block, timeout=timeout))
+        if isinstance(child, pipeline):
+            return child.get_result(block=block, timeout=timeout)
+        backend = self.broker.get_results_backend()
+        return child.get_result(backend=backend, block=block, timeout=timeout)
+
+    def wait(self, *, timeout: int | None = None) -> None:
+        """Block until all children have a result.
+
+        Args:
+            timeout: Milliseconds for all of them together; 10 seconds for each by default.
+
+        Raises:
+            RuntimeError: If the broker has no result backend.
+            ResultTimeout: If one has none in time.
+            ResultFailure: If an actor failed for good.
+        """
+        deque(self.get_results(block=True, timeout=timeout), maxlen=0)
+
+    @property
+    def completed_count(self) -> int:
+        """How many children have a result, a group among them when all of its own have.
+
+        Raises:
+            RuntimeError: If the broker has no result backend.
+            ResultFailure: If an actor failed for good.
+        """
+        return sum(self._is_completed(child) for child in self.children)
+
+    def _is_completed(self, child: Child) -> bool:
+        try:
+            self._result_of(child)
+        except ResultMissing:
+            return False
+        return True
+
+    @property
+    def completed(self) -> bool:
+        """Whether all children have a result; raises what `completed_count` raises."""
+        return self.completed_count == len(self)
+
+
+def _is_composed(child: Child) -> bool:
+    return isinstance(child, (group, pipeline))
+
+
+def _as_member(message: Message[Any], options: dict[str, Any], members: set[str]) -> Message[Any]:
+    """Return a copy of ``message`` that arrives at the barrier named in ``options``.
+
+    Members are told apart by message id. A message that is in the group more than once gets a
+    name for each further place, or it would count once only and the barrier never clear.
+    """
+    if message.message_id in members:
+        options = {**options, "group_completion_member": f"{message.message_id}@{len(members)}"}
+    members.add(options.get("group_completion_member", message.message_id))
+    return message.copy(options=options)

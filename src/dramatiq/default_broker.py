@@ -1,0 +1,64 @@
+"""Which broker an application gets that did not choose one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+from .logging import get_logger
+
+if TYPE_CHECKING:
+    from .broker import Broker
+
+__all__ = ["URL_VARIABLE", "choose_broker"]
+
+#: The environment variable that names the broker's URL.
+URL_VARIABLE = "DRAMATIQ_BROKER_URL"
+
+#: Module and class of the broker for each URL scheme.
+_BY_SCHEME = {
+    "stub": ("dramatiq.brokers.stub", "StubBroker"),
+    "sqlite": ("dramatiq.brokers.sqlite", "SQLiteBroker"),
+}
+
+
+def choose_broker() -> Broker:
+    """Make the broker that the environment asks for; without any wish, the embedded one.
+
+    Raises:
+        ValueError: If ``DRAMATIQ_BROKER_URL`` has a scheme that no broker serves.
+    """
+    logger = get_logger("dramatiq.broker")
+    url = os.environ.get(URL_VARIABLE)
+    if url:
+        broker = _from_url(url)
+        logger.info("Using %s because %s is set.", type(broker).__name__, URL_VARIABLE)
+        return broker
+    broker = _make(_BY_SCHEME["sqlite"])
+    logger.info(
+        "No broker was set: using the embedded SQLite broker at %s. Choose another with "
+        "dramatiq.set_broker() or %s.",
+        getattr(broker, "path", "dramatiq.db"),
+        URL_VARIABLE,
+    )
+    return broker
+
+
+def _from_url(url: str) -> Broker:
+    scheme = url.partition("://")[0]
+    if scheme not in _BY_SCHEME:
+        raise ValueError(
+            f"{URL_VARIABLE} starts with {scheme!r}, which no broker serves. "
+            f"Known: {', '.join(f'{known}://' for known in _BY_SCHEME)}."
+        )
+    if scheme == "stub":
+        return _make(_BY_SCHEME[scheme])
+    return _make(_BY_SCHEME[scheme], url=url)
+
+
+def _make(location: tuple[str, str], **options: Any) -> Broker:
+    module_name, class_name = location
+    broker: Broker = getattr(importlib.import_module(module_name), class_name)(**options)
+    return broker

@@ -1,0 +1,120 @@
+"""Interrupting running actors: exceptions raised in other threads, cancelled tasks.
+
+Raising into a thread is a feature of CPython. The exception is delivered when that thread next
+runs Python code, so a blocking system call is not cut short.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import platform
+import sys
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from .logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = [
+    "Interrupt",
+    "current_platform",
+    "is_gevent_active",
+    "raise_thread_exception",
+    "supported_platforms",
+]
+
+logger = get_logger(__name__)
+
+#: The Python implementation that is running.
+current_platform = platform.python_implementation()
+#: Where threads can be interrupted.
+supported_platforms = {"CPython"}
+
+
+class Interrupt(BaseException):
+    """Base class of what interrupts an actor from outside.
+
+    Not an `Exception`, so that an actor's broad ``except`` does not swallow it by accident.
+    """
+
+
+class InterruptTarget(Protocol):
+    """What one message runs in: a thread, or a task on an event loop."""
+
+    @property
+    def key(self) -> Hashable:
+        """What tells this target from others."""
+
+    @property
+    def description(self) -> str:
+        """How people are told of it: "worker thread 140…"."""
+
+    def interrupt(self, exception: type[BaseException]) -> None:
+        """Raise ``exception`` in there as soon as it runs Python code again. Any thread."""
+
+
+class ThreadTarget:
+    """The thread that created this object."""
+
+    __slots__ = ("thread_id",)
+
+    def __init__(self) -> None:
+        self.thread_id = threading.get_ident()
+
+    @property
+    def key(self) -> int:
+        """The thread's id."""
+        return self.thread_id
+
+    @property
+    def description(self) -> str:
+        """The thread's name in logs."""
+        return f"worker thread {self.thread_id}"
+
+    def interrupt(self, exception: type[BaseException]) -> None:
+        """Raise ``exception`` in the thread."""
+        raise_thread_exception(self.thread_id, exception)
+
+
+_task_target: contextvars.ContextVar[InterruptTarget | None] = contextvars.ContextVar(
+    "dramatiq_interrupt_target", default=None
+)
+
+
+def current_interrupt_target() -> InterruptTarget:
+    """Return what the caller runs in: the task an event loop runs it as, else its thread."""
+    return _task_target.get() or ThreadTarget()
+
+
+def unsupported_platform() -> str | None:
+    """Return the name of this platform if threads cannot be interrupted on it, else None."""
+    return None if current_platform in supported_platforms else current_platform
+
+
+def is_gevent_active() -> bool:
+    """Tell whether gevent has monkey-patched this process. Never imports gevent by itself."""
+    monkey = sys.modules.get("gevent.monkey")
+    return bool(monkey is not None and monkey.saved)
+
+
+def raise_thread_exception(thread_id: int, exception: type[BaseException] | BaseException) -> None:
+    """Schedule ``exception`` in the thread with that id; may be called from any thread.
+
+    An unknown thread or an unsupported platform is logged as CRITICAL; nothing is raised here.
+    """
+    name = exception.__name__ if isinstance(exception, type) else type(exception).__name__
+    if current_platform not in supported_platforms:
+        logger.critical(
+            "Setting thread exceptions (%s) is not supported for your current platform (%r).",
+            name,
+            current_platform,
+        )
+        return
+    count = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread_id), ctypes.py_object(exception)
+    )
+    if count == 0:
+        logger.critical("Failed to set exception (%s) in thread %r.", name, thread_id)

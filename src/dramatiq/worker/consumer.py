@@ -1,0 +1,382 @@
+"""The thread that owns the broker's consumer of one queue.
+
+It fetches messages, hands them to the worker, and carries out what became of them. Two kinds of
+consumer are served. An *owned* one is touched by this thread alone: others leave settlements in
+its inbox, and whatever waits there is settled together with the next fetch. Any other consumer,
+every one of 2.x among them, is settled at once by the thread that ran the message.
+
+Messages with an eta that the broker leaves to us are parked here until they are due.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from queue import PriorityQueue
+from threading import Event, Thread, current_thread
+from typing import TYPE_CHECKING
+
+from .. import worker as settings
+from ..common import current_millis, iter_queue, q_name
+from ..delivery import Outcome, Settlement
+from ..errors import ActorNotFound, BrokerConnectionError
+from ..logging import get_logger
+from . import processing
+from .prefetch import Prefetch
+from .settling import Confirmation, Inbox, announce, conclude, wants_confirmation
+from .work_queue import _WorkQueueItem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..broker import Broker, Consumer, MessageProxy
+    from .work_queue import WorkQueue
+
+__all__ = ["ConsumerThread"]
+
+
+class ConsumerThread(Thread):
+    """Consumes one queue for a worker.
+
+    `post_process_message`, `submit`, `pause`, `resume`, `stop_fetching` and `stop` may be called
+    from any thread.
+
+    Args:
+        broker: The broker to consume from.
+        queue_name: The queue.
+        prefetch: How many messages to hold at a time where the broker's consumer needs a number.
+        work_queue: Where messages go that are ready to run.
+        worker_timeout: Milliseconds a fetch may wait.
+        follow_pace: Whether an owned consumer may follow the pace of the work instead.
+        free_slots: Tells how many messages could start at once, for owned consumers.
+        dispatch: Takes messages that are ready to run; by default they go to ``work_queue``.
+    """
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        queue_name: str,
+        prefetch: int,
+        work_queue: WorkQueue,
+        worker_timeout: int,
+        follow_pace: bool = False,
+        free_slots: Callable[[ConsumerThread], int] | None = None,
+        dispatch: Callable[[list[tuple[float, MessageProxy]]], None] | None = None,
+    ) -> None:
+        super().__init__(daemon=True)
+        self.logger = get_logger("dramatiq.worker", f"ConsumerThread({queue_name})")
+        self.broker = broker
+        self.queue_name = queue_name
+        self.prefetch = prefetch
+        self.work_queue = work_queue
+        self.worker_timeout = worker_timeout
+        self.consumer: Consumer | None = None
+        self.delay_queue: PriorityQueue[_WorkQueueItem] = PriorityQueue()
+        self.running = False
+        self.paused = False
+        self.paused_event = Event()
+        self._pace = Prefetch(None if follow_pace else prefetch)
+        self._free_slots = free_slots or (lambda _: prefetch)
+        self._dispatch = dispatch or work_queue.add
+        self._inbox = Inbox(self._wake)
+        #: Settlements whose broker call failed; repeated first. This thread only.
+        self._unsettled: list[Settlement] = []
+        #: Messages handed out and not settled. This thread only.
+        self._held = 0
+        self._woken = Event()
+        self._stopping = Event()
+        self._fetching = True
+
+    # -- life
+
+    def run(self) -> None:
+        """Consume until `stop`; reconnect after every error."""
+        self.logger.debug("Running consumer thread...")
+        self.running = not self._stopping.is_set()
+        self.broker.emit_after("consumer_thread_boot", self)
+        while self.running:
+            try:
+                self.consumer = self.broker.consume(
+                    queue_name=self.queue_name,
+                    prefetch=self.prefetch,
+                    timeout=self.worker_timeout,
+                )
+                self._consume(self.consumer)
+            except BrokerConnectionError as error:
+                self.logger.critical("Consumer encountered a connection error: %s", error)
+                # The broker takes back what it handed out over the lost connection.
+                self.delay_queue = PriorityQueue()
+            except Exception:
+                self.logger.critical("Consumer encountered an unexpected error.", exc_info=True)
+            if self.running:
+                delay_s = settings.CONSUMER_RESTART_DELAY_SECS
+                self.logger.info("Restarting consumer in %0.2f seconds.", delay_s)
+                self.close()
+                self._stopping.wait(delay_s)
+        self.broker.emit_before("consumer_thread_shutdown", self)
+        self.logger.debug("Consumer thread stopped.")
+
+    def pause(self) -> None:
+        """Fetch no more; `paused_event` is set once that holds."""
+        self.paused_event.clear()
+        self.paused = True
+        self._wake()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self.paused = False
+        self.paused_event.clear()
+        self._wake()
+
+    def stop_fetching(self) -> None:
+        """Fetch no more, but go on settling: the first half of a graceful stop."""
+        self._fetching = False
+        self._wake()
+
+    def stop(self) -> None:
+        """End after settling what is waiting."""
+        self.logger.debug("Stopping consumer thread...")
+        self.running = False
+        self._stopping.set()
+        self._wake()
+
+    def close(self) -> None:
+        """Give back what is parked here and close the consumer. Not while the thread fetches."""
+        try:
+            self.requeue_messages(item.message for item in iter_queue(self.delay_queue))
+            if self.consumer is not None:
+                self.consumer.close()
+        except BrokerConnectionError:
+            self.logger.debug("Closing a consumer whose connection is gone.", exc_info=True)
+        except Exception:
+            self.logger.exception("Unexpected failure while closing a consumer.")
+
+    def _wake(self) -> None:
+        self._woken.set()
+        if self.consumer is not None:
+            self.consumer.wake()
+
+    # -- consuming
+
+    def _consume(self, consumer: Consumer) -> None:
+        step = self._step_owned if consumer.is_owned else self._step
+        while self.running:
+            if self.paused:
+                self.paused_event.set()
+            step(consumer)
+        if consumer.is_owned:
+            self._flush(consumer)
+
+    def _step(self, consumer: Consumer) -> None:
+        if self.paused or not self._fetching:
+            self._woken.wait(self.worker_timeout / 1000)
+            self._woken.clear()
+        else:
+            self._receive(consumer.fetch(self.prefetch, self._time_to_next_eta()))
+        self.handle_delayed_messages()
+
+    def _step_owned(self, consumer: Consumer) -> None:
+        settlements = self._collect()
+        self._pace.observe(len(settlements), time.monotonic())
+        wanted = self._demand(len(settlements))
+        may_wait = self._inbox.about_to_wait()
+        try:
+            if settlements or (wanted and may_wait):
+                confirmed, messages = consumer.exchange(settlements, wanted, self.worker_timeout)
+            elif may_wait:
+                self._woken.wait(self.worker_timeout / 1000)
+                self._woken.clear()
+                return
+            else:
+                return
+        finally:
+            self._inbox.done_waiting()
+        self._confirm(settlements, confirmed)
+        self._receive(messages)
+
+    def _demand(self, settling: int) -> int:
+        if self.paused or not self._fetching:
+            return 0
+        return self._pace.demand(
+            held=self._held - settling,
+            free_slots=self._free_slots(self),
+            others_waiting=not self.work_queue.empty(),
+        )
+
+    def _time_to_next_eta(self) -> float:
+        parked = self.delay_queue.queue
+        if not parked:
+            return self.worker_timeout
+        return min(self.worker_timeout, max(0, parked[0].priority - current_millis()))
+
+    def _receive(self, messages: list[MessageProxy]) -> None:
+        if not messages:
+            return
+        self._held += len(messages)
+        ready = []
+        for message in messages:
+            priority = self._admit(message)
+            if priority is not None:
+                ready.append((priority, message))
+        self._dispatch(ready)
+
+    def handle_message(self, message: MessageProxy) -> None:
+        """Park a message that has an eta, queue one that can run, reject an unknown one."""
+        priority = self._admit(message)
+        if priority is not None:
+            self._dispatch([(priority, message)])
+
+    def _admit(self, message: MessageProxy) -> float | None:
+        """Return the priority of a message that is ready to run; None if it was dealt with."""
+        message._origin = self
+        envelope = message._message
+        if "eta" in envelope.options and self._park(message):
+            return None
+        try:
+            return self.broker.get_actor(envelope.actor_name).priority
+        except ActorNotFound as error:
+            self._reject_unknown(message, error)
+            return None
+
+    def _reject_unknown(self, message: MessageProxy, error: ActorNotFound) -> None:
+        self.logger.error(
+            "Message %s is for actor %r, which is not declared here (known: %s). Moving it to the "
+            "dead letters. Is the module that declares it imported by this worker?",
+            message.message_id,
+            message.actor_name,
+            ", ".join(sorted(self.broker.actors)) or "none",
+        )
+        message.fail()
+        message.stuff_exception(error)
+        self.post_process_message(message)
+
+    # -- messages with an eta
+
+    def _park(self, message: MessageProxy) -> bool:
+        eta = message.options["eta"]
+        if eta is None:
+            del message.options["eta"]
+            return False
+        if not isinstance(eta, (int, float)):
+            self.logger.warning(
+                "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
+            )
+            eta = message.options["eta"] = current_millis()
+        self.broker.emit_before("delay_message", message)
+        self.delay_queue.put(_WorkQueueItem(priority=eta, message=message))
+        return True
+
+    def handle_delayed_messages(self) -> None:
+        """Enqueue the parked messages that are due, earliest first, then settle their originals.
+
+        In that order: a crash in between makes a duplicate, never a loss.
+        """
+        parked = self.delay_queue
+        while parked.queue and parked.queue[0].priority <= current_millis():
+            message = parked.get().message
+            due = message.copy(queue_name=q_name(message.queue_name))
+            del due.options["eta"]
+            self.broker.enqueue(due)
+            self.post_process_message(message)
+            parked.task_done()
+
+    # -- settling
+
+    def post_process_message(self, message: MessageProxy) -> None:
+        """Settle a message according to what became of it, with the hooks around that.
+
+        Returns once the broker confirmed, if anybody's hook waits for that. In this thread, which
+        could only wait for itself, those hooks run when it gets there.
+        """
+        settlement = processing.settlement_of(message)
+        if not self.is_owned:
+            self._settle_now(settlement)
+            message._follow_ups = None
+        elif self.announce(settlement):
+            if not wants_confirmation(self.broker, settlement):
+                self.submit(settlement)
+            elif current_thread() is self:
+                settlement.on_settled = partial(conclude, self.broker, settlement)
+                self.submit(settlement)
+            else:
+                confirmation = Confirmation(settlement)
+                self.submit(settlement)
+                if confirmation.wait(self.is_alive):
+                    conclude(self.broker, settlement, confirmation.settled)
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether settlements go through the inbox."""
+        return self.consumer is not None and self.consumer.is_owned
+
+    def announce(self, settlement: Settlement) -> bool:
+        """Run the hooks before settling; see `settling.announce`."""
+        return announce(self.broker, settlement)
+
+    def submit(self, settlement: Settlement) -> None:
+        """Have this thread settle a message together with its next fetch."""
+        self._inbox.put(settlement)
+
+    def requeue_messages(self, messages: Iterable[MessageProxy]) -> None:
+        """Give messages back to the broker, which were not run."""
+        if self.is_owned:
+            for message in messages:
+                self.submit(Settlement(message, Outcome.REQUEUE))
+        elif self.consumer is not None:
+            self.consumer.requeue(messages)
+
+    def _settle_now(self, settlement: Settlement) -> None:
+        """Settle in the calling thread; repeat, hooks included, until the broker is back."""
+        while True:
+            try:
+                if self.announce(settlement):
+                    settled = self._connected_consumer().settle([settlement])[0]
+                    conclude(self.broker, settlement, settled)
+            except BrokerConnectionError as error:
+                delay_s = settings.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS
+                self.logger.warning(
+                    "Cannot settle message %s: %s. Trying again in %s seconds.",
+                    settlement.message,
+                    error,
+                    delay_s,
+                )
+                if self._stopping.wait(delay_s):
+                    return
+            except Exception:
+                self.logger.exception("Unexpected failure while settling %s.", settlement.message)
+                return
+            else:
+                return
+
+    def _connected_consumer(self) -> Consumer:
+        if self.consumer is None:
+            raise BrokerConnectionError(f"queue {self.queue_name!r} has no consumer yet")
+        return self.consumer
+
+    def _collect(self) -> list[Settlement]:
+        """Return what is to be settled now: first what could not be settled before."""
+        settlements = self._unsettled + self._inbox.drain()
+        self._unsettled = settlements
+        return settlements
+
+    def _confirm(self, settlements: list[Settlement], confirmed: list[bool]) -> None:
+        self._unsettled = []
+        self._held -= len(settlements)
+        for settlement, settled in zip(settlements, confirmed, strict=True):
+            if not settled:
+                self.logger.warning(
+                    "Message %s was no longer ours when it was settled: another worker may run "
+                    "it, or has run it, again.",
+                    settlement.message,
+                )
+            if settlement.on_settled is not None:
+                settlement.on_settled(settled)
+            settlement.message._follow_ups = None
+
+    def _flush(self, consumer: Consumer) -> None:
+        """Settle what is left, at the end."""
+        settlements = self._collect()
+        if settlements:
+            confirmed, _ = consumer.exchange(settlements, 0, 0)
+            self._confirm(settlements, confirmed)

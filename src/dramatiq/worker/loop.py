@@ -1,0 +1,291 @@
+"""The runner of async actors: slots on one event loop, no thread held while they wait.
+
+The loop's thread runs the hooks and the coroutines. Consumer threads hand messages in with
+`submit`; everything else here is touched by the loop's thread only. What blocks, deferred writes
+and settling through a consumer that answers at once, goes to the loop's executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from itertools import count
+from threading import Condition
+from typing import TYPE_CHECKING, Any
+
+from ..asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
+from ..errors import DramatiqError
+from ..logging import get_logger
+from ..middleware import SkipMessage
+from ..threading import _task_target
+from . import processing
+from .settling import conclude, wants_confirmation
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from ..broker import Broker, MessageProxy
+    from ..delivery import Settlement
+
+__all__ = ["LoopRunner"]
+
+#: Seconds the event loop has to start, and cancelled coroutines have to clean up.
+LOOP_TIMEOUT_S = 5.0
+
+
+class LoopRunner:
+    """Runs async actors, at most ``slots`` at a time, by priority and then by arrival.
+
+    Args:
+        broker: The broker whose hooks are run.
+        slots: How many may run at the same time.
+    """
+
+    def __init__(self, broker: Broker, slots: int) -> None:
+        self.logger = get_logger("dramatiq.worker", type(self))
+        self.broker = broker
+        self.slots = slots
+        self._thread: EventLoopThread | None = None
+        self._owns_thread = False
+        self._sequence = count()
+        self._waiting: list[tuple[float, int, MessageProxy]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._paused = False
+        self._is_stopping = False
+        #: Guards ``_unfinished``, which both sides change.
+        self._changed = Condition()
+        self._unfinished = 0
+
+    # -- any thread
+
+    @property
+    def unfinished(self) -> int:
+        """How many messages are waiting or running."""
+        return self._unfinished
+
+    @property
+    def free_slots(self) -> int:
+        """How many messages could start at once."""
+        return max(0, self.slots - self._unfinished)
+
+    def start(self) -> None:
+        """Use the process's event loop thread, or start one. Harmless when called twice."""
+        if self._thread is not None:
+            return
+        thread = get_event_loop_thread()
+        if thread is None:
+            thread = EventLoopThread(self.logger)
+            thread.start(timeout=LOOP_TIMEOUT_S)
+            set_event_loop_thread(thread)
+            self._owns_thread = True
+        self._thread = thread
+
+    def submit(self, entries: list[tuple[float, MessageProxy]]) -> None:
+        """Run messages, given with their priorities, as slots get free."""
+        with self._changed:
+            self._unfinished += len(entries)
+        self._call_soon(self._accept, entries)
+
+    def pause(self) -> None:
+        """Start no more messages; what is running goes on."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._paused = False
+        if self._thread is not None:
+            self._call_soon(self._start_waiting)
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing is unfinished; False if that was not reached in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._unfinished == 0, timeout_s)
+
+    def join_running(self, timeout_s: float) -> bool:
+        """Wait until nothing is running, whatever waits; False if not reached in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._unfinished <= len(self._waiting), timeout_s)
+
+    def stop(self, timeout_s: float) -> list[MessageProxy]:
+        """Start nothing more, wait for what runs, cancel the rest.
+
+        Returns:
+            The messages that were not finished, to be given back to the broker.
+        """
+        if self._thread is None:
+            return []
+        self._paused = True
+        self.join_running(timeout_s)
+        future = asyncio.run_coroutine_threadsafe(self._cancel_all(), self._thread.loop)
+        return future.result(LOOP_TIMEOUT_S * 2)
+
+    def close(self) -> None:
+        """Stop the event loop thread, if it is ours."""
+        thread, self._thread = self._thread, None
+        if thread is not None and self._owns_thread:
+            if get_event_loop_thread() is thread:
+                set_event_loop_thread(None)
+            thread.stop()
+
+    def _call_soon(self, callback: Any, *args: Any) -> None:
+        if self._thread is None:
+            raise DramatiqError("the event loop of this worker is not running")
+        self._thread.loop.call_soon_threadsafe(callback, *args)
+
+    # -- the loop's thread
+
+    def _accept(self, entries: Iterable[tuple[float, MessageProxy]]) -> None:
+        for priority, message in entries:
+            heapq.heappush(self._waiting, (priority, next(self._sequence), message))
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._waiting and not self._paused and len(self._tasks) < self.slots:
+            message = heapq.heappop(self._waiting)[2]
+            task = asyncio.get_running_loop().create_task(self._process(message))
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        with self._changed:
+            self._unfinished -= 1
+            self._changed.notify_all()
+        if not task.cancelled() and task.exception() is not None:
+            self.logger.error("Unexpected failure in a slot.", exc_info=task.exception())
+        self._start_waiting()
+
+    async def _cancel_all(self) -> list[MessageProxy]:
+        self._is_stopping = True
+        unstarted = [message for _, _, message in self._waiting]
+        self._waiting.clear()
+        with self._changed:
+            self._unfinished -= len(unstarted)
+        running = [task for task in self._tasks if task is not asyncio.current_task()]
+        interrupted: list[MessageProxy] = []
+        for task in running:
+            target: TaskTarget | None = getattr(task, "dramatiq_target", None)
+            if target is not None and target.abandon():
+                interrupted.append(target.message)
+        if running:
+            await asyncio.wait(running, timeout=LOOP_TIMEOUT_S)
+        return unstarted + interrupted
+
+    async def _process(self, message: MessageProxy) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 (this is a task)
+        target = TaskTarget(task, message)
+        task.dramatiq_target = target  # type: ignore[attr-defined]
+        _task_target.set(target)
+        await self._run_message(message, target)
+        if target.is_abandoned:
+            return
+        await self._settle(message)
+        message.clear_exception()
+
+    async def _run_message(self, message: MessageProxy, target: TaskTarget) -> None:
+        broker = self.broker
+        try:
+            actor = processing.before(broker, message)
+            result = None
+            if actor is not None:
+                result = await self._call(actor, message, target)
+            if not target.is_abandoned:
+                processing.after_success(broker, message, result)
+        except SkipMessage as skip:
+            processing.after_skip(broker, message, skip)
+        except BaseException as exception:
+            if not target.is_abandoned:
+                processing.after_failure(broker, message, exception)
+
+    async def _call(self, actor: Any, message: MessageProxy, target: TaskTarget) -> Any:
+        function = actor.coroutine_function
+        target.is_interruptible = True
+        try:
+            return await function(*message._message.args, **message._message.kwargs)
+        except asyncio.CancelledError:
+            if target.requested is None:
+                raise
+            # From None: the cancellation is how it was done, not what happened.
+            raise target.requested() from None
+        finally:
+            target.is_interruptible = False
+
+    async def _settle(self, message: MessageProxy) -> None:
+        follow_ups = message._follow_ups
+        if follow_ups is not None and follow_ups.deferred:
+            await asyncio.to_thread(follow_ups.run_deferred)
+        consumer = message._origin
+        if not consumer.is_owned:
+            await asyncio.to_thread(consumer.post_process_message, message)
+            return
+        settlement = processing.settlement_of(message)
+        if not consumer.announce(settlement):
+            return
+        if not wants_confirmation(self.broker, settlement):
+            consumer.submit(settlement)
+            return
+        settled = await self._confirmed(consumer, settlement)
+        await asyncio.to_thread(conclude, self.broker, settlement, settled)
+
+    async def _confirmed(self, consumer: Any, settlement: Settlement) -> bool:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[bool] = loop.create_future()
+        settlement.on_settled = lambda settled: _call_if_open(loop, _answer, answer, settled)
+        consumer.submit(settlement)
+        return await answer
+
+
+class TaskTarget:
+    """The task that runs one message, for whoever has to interrupt it."""
+
+    __slots__ = ("_loop", "_task", "is_abandoned", "is_interruptible", "message", "requested")
+
+    def __init__(self, task: asyncio.Task[None], message: MessageProxy) -> None:
+        self._task = task
+        self._loop = task.get_loop()
+        self.message = message
+        self.requested: type[BaseException] | None = None
+        self.is_interruptible = False
+        self.is_abandoned = False
+
+    @property
+    def key(self) -> Hashable:
+        """The message's place in memory: no two live messages share it."""
+        return ("task", id(self.message))
+
+    @property
+    def description(self) -> str:
+        """How people are told of it."""
+        return f"the task of message {self.message.message_id}"
+
+    def interrupt(self, exception: type[BaseException]) -> None:
+        """Raise ``exception`` in the actor; from any thread. Nothing if it is done."""
+        self._loop.call_soon_threadsafe(self._interrupt, exception)
+
+    def _interrupt(self, exception: type[BaseException]) -> None:
+        if self.is_interruptible:
+            self.requested = exception
+            self._task.cancel()
+
+    def abandon(self) -> bool:
+        """Cancel the actor for a shutdown; False if it is past that. The loop's thread only."""
+        if not self.is_interruptible:
+            return False
+        self.is_abandoned = True
+        self._task.cancel()
+        return True
+
+
+def _call_if_open(loop: asyncio.AbstractEventLoop, callback: Any, *args: Any) -> None:
+    """Call back on a loop that may have been closed meanwhile, at the end of a shutdown."""
+    try:
+        loop.call_soon_threadsafe(callback, *args)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+def _answer(future: asyncio.Future[bool], settled: bool) -> None:
+    if not future.done():
+        future.set_result(settled)

@@ -1,0 +1,58 @@
+"""How many messages a consumer should take: enough to stay busy, never a hoard.
+
+Pure arithmetic; the consumer thread that owns it brings the clock.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Prefetch"]
+
+#: Seconds of work to hold at the measured pace: covers a slow round trip to the store.
+WORK_AHEAD_S = 0.1
+#: Most messages a consumer holds, however fast they run.
+MAX_PREFETCH = 1000
+#: Seconds after which a pace that is not reached any more counts half.
+PACE_HALF_LIFE_S = 0.5
+
+
+class Prefetch:
+    """Decides how many messages to fetch next.
+
+    Args:
+        fixed: A fixed limit of messages held at a time; None follows the measured pace.
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self.fixed = fixed
+        self._pace = 0.0
+        self._observed_at: float | None = None
+
+    def observe(self, finished: int, now: float) -> None:
+        """Take note that ``finished`` messages ended since the last call.
+
+        Args:
+            finished: How many.
+            now: The monotonic clock, in seconds.
+        """
+        if self._observed_at is None:
+            self._observed_at = now
+            return
+        # A clock of finite grain must not make a burst look endless.
+        elapsed = max(now - self._observed_at, 0.001)
+        self._observed_at = now
+        faded = self._pace * 0.5 ** (elapsed / PACE_HALF_LIFE_S)
+        self._pace = max(finished / elapsed, faded)
+
+    def demand(self, *, held: int, free_slots: int, others_waiting: bool) -> int:
+        """Return how many messages to fetch now.
+
+        Args:
+            held: Messages of this consumer that are waiting or running.
+            free_slots: Worker threads and loop slots with nothing to do.
+            others_waiting: Whether messages wait to be run in this worker; then this queue may
+                have one waiting too, or a busy queue would keep the others out.
+        """
+        if self.fixed is not None:
+            return max(0, self.fixed - held)
+        ahead = int(self._pace * WORK_AHEAD_S) + (1 if others_waiting else 0)
+        return min(max(free_slots, ahead - held, 0), max(0, MAX_PREFETCH - held))

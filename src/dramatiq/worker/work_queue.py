@@ -1,0 +1,119 @@
+"""What a worker holds and has not started: ordered by priority, then by arrival.
+
+Consumer threads put, worker threads take. A `SimpleQueue` of tokens, written in C, wakes the
+takers; the lock guards the heap and the count and is held for a few instructions only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import time
+from itertools import count
+from queue import Empty, PriorityQueue, SimpleQueue
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..broker import MessageProxy
+
+__all__ = ["WorkQueue", "_WorkQueueItem"]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class _WorkQueueItem:
+    """A message and its place: lower priority first, then the one queued earlier."""
+
+    priority: float
+    message: Any = dataclasses.field(compare=False)
+    _queued_time: int = dataclasses.field(default_factory=time.monotonic_ns)
+
+
+class WorkQueue(PriorityQueue[Any]):
+    """A priority queue that takes and gives many messages cheaply.
+
+    It has the interface of `queue.PriorityQueue` over `_WorkQueueItem`; `add` and `take` are the
+    same without the wrapping. A message counts as unfinished until `task_done`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._heap: list[tuple[float, int, Any]] = []
+        self._sequence = count()
+        self._lock = Lock()
+        self._all_done = Condition(self._lock)
+        self._unfinished = 0
+
+    def add(self, entries: Iterable[tuple[float, MessageProxy]]) -> None:
+        """Add messages with their priorities, lower first."""
+        added = 0
+        with self._lock:
+            for priority, message in entries:
+                heapq.heappush(self._heap, (priority, next(self._sequence), message))
+                added += 1
+            self._unfinished += added
+        for _ in range(added):
+            self._tokens.put(None)
+
+    def take(self, timeout_s: float | None = None) -> tuple[float, Any]:
+        """Remove and return the first (priority, message).
+
+        Raises:
+            Empty: If there is none in time, or `wake` was called.
+        """
+        self._tokens.get(timeout=timeout_s)
+        with self._lock:
+            if not self._heap:
+                raise Empty
+            priority, _, message = heapq.heappop(self._heap)
+        return priority, message
+
+    def wake(self, takers: int) -> None:
+        """Make that many waiting takers return with nothing."""
+        for _ in range(takers):
+            self._tokens.put(None)
+
+    def drain(self) -> list[Any]:
+        """Remove and return every message, in order, and count them as finished."""
+        with self._lock:
+            entries = [heapq.heappop(self._heap) for _ in range(len(self._heap))]
+            self._unfinished -= len(entries)
+            self._all_done.notify_all()
+        return [message for _, _, message in entries]
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Add one item."""
+        self.add([(item.priority, item.message)])
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Remove and return the first item."""
+        priority, message = self.take(timeout if block else 0)
+        return _WorkQueueItem(priority, message)
+
+    def qsize(self) -> int:
+        """Return how many messages have not been taken."""
+        return len(self._heap)
+
+    def empty(self) -> bool:
+        """Tell whether there is nothing to take."""
+        return not self._heap
+
+    @property
+    def unfinished(self) -> int:
+        """How many messages are waiting or running."""
+        return self._unfinished
+
+    def task_done(self) -> None:
+        """Count one taken message as finished."""
+        with self._lock:
+            self._unfinished -= 1
+            if self._unfinished <= 0:
+                self._all_done.notify_all()
+
+    def join(self) -> None:
+        """Wait until everything is finished."""
+        with self._all_done:
+            self._all_done.wait_for(lambda: self._unfinished <= 0)

@@ -1,0 +1,337 @@
+"""The life of a worker: its consumer threads, its worker threads, its event loop.
+
+Start order: hooks, consumers, threads, hooks. Stop order: hooks, fetching, running, giving back
+what was not started, settling, consumers, hooks. The thread that calls a method runs it; the
+tables of consumers and threads change under ``_lock``.
+"""
+
+from __future__ import annotations
+
+import time
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any
+
+from .. import worker as settings
+from ..common import dq_name, join_all, q_name
+from ..errors import BrokerConnectionError
+from ..logging import get_logger
+from ..middleware import Middleware
+from .consumer import ConsumerThread
+from .threads import WorkerThread
+from .work_queue import WorkQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..actor import Actor
+    from ..broker import Broker, MessageProxy
+    from .loop import LoopRunner
+
+__all__ = ["Worker"]
+
+#: Most messages a consumer may be told to prefetch: RabbitMQ's limit.
+MAX_PREFETCH = 65_535
+#: Seconds after which waiting for threads is looked at again.
+POLL_S = 0.05
+
+
+class Worker:
+    """Runs the messages of a broker's queues; at most one per process is intended.
+
+    Args:
+        broker: The broker.
+        queues: Names of the queues to consume; None means all, those declared later too.
+        worker_timeout: Milliseconds a thread waits for work before it looks around.
+        worker_threads: How many threads run plain actors.
+        async_slots: How many async actors run at a time, without holding a thread while they
+            wait. 0 runs them as 2.x does, one per worker thread.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        queues: Iterable[str] | None = None,
+        worker_timeout: int | None = None,
+        worker_threads: int = 8,
+        async_slots: int = 100,
+    ) -> None:
+        self.logger = get_logger("dramatiq.worker", type(self))
+        self.broker = broker
+        self.consumer_whitelist = queues and set(queues)
+        self.consumers: dict[str, ConsumerThread] = {}
+        self.worker_threads = worker_threads
+        self.worker_timeout = settings.WORKER_TIMEOUT if worker_timeout is None else worker_timeout
+        self.workers: list[WorkerThread] = []
+        self.work_queue = WorkQueue()
+        self.async_slots = async_slots
+        self._default_prefetch = min(2 * worker_threads, MAX_PREFETCH)
+        self.queue_prefetch = settings.QUEUE_PREFETCH or self._default_prefetch
+        self.delay_prefetch = settings.DELAY_QUEUE_PREFETCH or min(
+            1000 * worker_threads, MAX_PREFETCH
+        )
+        self._lock = Lock()
+        self._loop: LoopRunner | None = None
+        self._middleware: _WorkerMiddleware | None = None
+        self._is_paused = False
+
+    # -- life
+
+    def start(self) -> None:
+        """Start everything and return."""
+        self.broker.emit_before("worker_boot", self)
+        middleware = self._middleware = _WorkerMiddleware(self)
+        # Not through add_middleware, which would warn of a second worker's.
+        self.broker.middleware.append(middleware)
+        if any(self.runs_on_loop(actor) for actor in list(self.broker.actors.values())):
+            self._loop_runner()
+        for queue_name in self.broker.get_declared_queues():
+            middleware.after_declare_queue(self.broker, queue_name)
+        for queue_name in self.broker.get_declared_delay_queues():
+            middleware.after_declare_delay_queue(self.broker, queue_name)
+        for _ in range(self.worker_threads):
+            self._add_worker()
+        self.broker.emit_after("worker_boot", self)
+
+    def pause(self) -> None:
+        """Take no new messages, and return when that holds and running ones are finished."""
+        self._is_paused = True
+        threads: list[ConsumerThread | WorkerThread] = [*self._consumer_threads(), *self.workers]
+        for thread in threads:
+            thread.pause()
+        if self._loop is not None:
+            self._loop.pause()
+        self.work_queue.wake(len(self.workers))
+        for thread in threads:
+            _wait_while_alive(thread, thread.paused_event)
+        if self._loop is not None:
+            while not self._loop.join_running(1):
+                continue
+
+    def resume(self) -> None:
+        """Go on after `pause`; returns at once."""
+        self._is_paused = False
+        if self._loop is not None:
+            self._loop.resume()
+        threads: list[ConsumerThread | WorkerThread] = [*self.workers, *self._consumer_threads()]
+        for thread in threads:
+            thread.resume()
+
+    def stop(self, timeout: int = 600_000) -> None:
+        """Finish what is running, give the rest back to the broker, stop everything.
+
+        Args:
+            timeout: Milliseconds in all for running messages, and again for the consumers. What
+                still runs then is given back too, and may run again elsewhere.
+        """
+        self.broker.emit_before("worker_shutdown", self)
+        self.logger.info("Shutting down...")
+        self._detach()
+        consumers = self._consumer_threads()
+        for consumer in consumers:
+            consumer.stop_fetching()
+        self._stop_running(timeout)
+        unstarted = self.work_queue.drain()
+        self._requeue([each for each in unstarted if each._origin.is_owned])
+        for consumer in consumers:
+            consumer.stop()
+        join_all(consumers, timeout)
+        self._requeue([each for each in unstarted if not each._origin.is_owned])
+        for consumer in consumers:
+            consumer.close()
+        if self._loop is not None:
+            self._loop.close()
+        self.broker.emit_after("worker_shutdown", self)
+        self.logger.info("Worker has been shut down.")
+
+    def join(self) -> None:
+        """Wait until there is nothing parked, waiting or running in this worker."""
+        while True:
+            for consumer in self._consumer_threads():
+                consumer.delay_queue.join()
+            self.work_queue.join()
+            if self._loop is not None:
+                self._loop.join()
+            # Parked messages may have become work meanwhile, and work may have parked others.
+            if not self._has_work():
+                return
+
+    def async_mode_summary(self) -> str | None:
+        """Say how async actors run; None if there are none."""
+        actors = list(self.broker.actors.values())
+        if not any(getattr(actor, "coroutine_function", None) for actor in actors):
+            return None
+        if self.async_slots <= 0:
+            return "one per worker thread (async slots are off)"
+        culprits = self._loop_blockers()
+        if culprits:
+            return (
+                f"one per worker thread, because {', '.join(culprits)} "
+                "does not declare is_loop_safe = True"
+            )
+        return f"on one event loop with {self.async_slots} slots"
+
+    # -- for consumer threads
+
+    def runs_on_loop(self, actor: Actor[Any, Any]) -> bool:
+        """Tell whether messages of ``actor`` run on the event loop rather than on a thread."""
+        return (
+            self.async_slots > 0
+            and getattr(actor, "coroutine_function", None) is not None
+            and not self._loop_blockers()
+        )
+
+    def _loop_blockers(self) -> list[str]:
+        """Name what keeps async actors on threads."""
+        blockers = [type(each).__name__ for each in self.broker.chain.not_loop_safe()]
+        if WorkerThread.process_message is not settings.PROCESS_MESSAGE:
+            blockers.append("a tool that wraps WorkerThread.process_message and")
+        return blockers
+
+    def dispatch(self, entries: list[tuple[float, MessageProxy]]) -> None:
+        """Give messages, with their priorities, to the runner that fits their actors."""
+        if not any(actor._coroutine_fn for actor in self._actors_of(entries)):
+            self.work_queue.add(entries)
+            return
+        on_threads: list[tuple[float, MessageProxy]] = []
+        on_loop: list[tuple[float, MessageProxy]] = []
+        for entry in entries:
+            actor = self.broker.actors[entry[1]._message.actor_name]
+            (on_loop if self.runs_on_loop(actor) else on_threads).append(entry)
+        if on_threads:
+            self.work_queue.add(on_threads)
+        if on_loop:
+            self._loop_runner().submit(on_loop)
+
+    def _actors_of(self, entries: list[tuple[float, MessageProxy]]) -> list[Any]:
+        actors = self.broker.actors
+        return [actors[name] for name in {entry[1]._message.actor_name for entry in entries}]
+
+    def free_slots(self, consumer: ConsumerThread) -> int:
+        """Return how many messages of that consumer's queue could start at once."""
+        queue_name = q_name(consumer.queue_name)
+        on_threads = on_loop = False
+        for actor in list(self.broker.actors.values()):
+            if actor.queue_name == queue_name:
+                if self.runs_on_loop(actor):
+                    on_loop = True
+                else:
+                    on_threads = True
+        free = 0
+        if on_threads or not on_loop:
+            free += max(0, len(self.workers) - self.work_queue.unfinished)
+        if on_loop:
+            free += self._loop_runner().free_slots
+        return free
+
+    # -- parts
+
+    def _loop_runner(self) -> LoopRunner:
+        with self._lock:
+            if self._loop is None:
+                from .loop import LoopRunner  # asyncio is only paid for with async actors
+
+                self._loop = LoopRunner(self.broker, self.async_slots)
+                self._loop.start()
+            return self._loop
+
+    def _consumer_threads(self) -> list[ConsumerThread]:
+        with self._lock:
+            return list(self.consumers.values())
+
+    def add_consumer(self, queue_name: str, *, is_delay_queue: bool) -> None:
+        """Start to consume a queue, unless it is consumed already or not wanted."""
+        if self.consumer_whitelist and q_name(queue_name) not in self.consumer_whitelist:
+            return
+        is_delay_queue = is_delay_queue or queue_name == dq_name(queue_name)
+        with self._lock:
+            if queue_name in self.consumers:
+                return
+            consumer = self.consumers[queue_name] = ConsumerThread(
+                broker=self.broker,
+                queue_name=queue_name,
+                prefetch=self.delay_prefetch if is_delay_queue else self.queue_prefetch,
+                work_queue=self.work_queue,
+                worker_timeout=self.worker_timeout,
+                follow_pace=self._follows_pace(),
+                free_slots=self.free_slots,
+                dispatch=self.dispatch,
+            )
+        if self._is_paused:
+            consumer.pause()
+        consumer.start()
+
+    def _follows_pace(self) -> bool:
+        """Whether nobody fixed the prefetch, by environment or assignment."""
+        return not settings.QUEUE_PREFETCH and self.queue_prefetch == self._default_prefetch
+
+    def _add_worker(self) -> None:
+        worker = WorkerThread(
+            broker=self.broker,
+            consumers=self.consumers,
+            work_queue=self.work_queue,
+            worker_timeout=self.worker_timeout,
+        )
+        worker.start()
+        self.workers.append(worker)
+
+    def _detach(self) -> None:
+        """Start no consumers for queues that are declared from now on."""
+        middleware, self._middleware = self._middleware, None
+        if middleware is not None and middleware in self.broker.middleware:
+            self.broker.middleware.remove(middleware)
+
+    def _stop_running(self, timeout: int) -> None:
+        deadline = time.monotonic() + timeout / 1000
+        for worker in self.workers:
+            worker.stop()
+        self.work_queue.wake(len(self.workers))
+        join_all(self.workers, timeout)
+        if self._loop is not None:
+            self._requeue(self._loop.stop(max(0.0, deadline - time.monotonic())))
+
+    def _requeue(self, messages: list[MessageProxy]) -> None:
+        by_consumer: dict[ConsumerThread, list[MessageProxy]] = {}
+        for message in messages:
+            by_consumer.setdefault(message._origin, []).append(message)
+        for consumer, group in by_consumer.items():
+            try:
+                consumer.requeue_messages(group)
+            except BrokerConnectionError:
+                self.logger.warning(
+                    "Cannot give %d messages back to queue %r; its broker will deliver them again.",
+                    len(group),
+                    consumer.queue_name,
+                    exc_info=True,
+                )
+
+    def _has_work(self) -> bool:
+        return (
+            any(consumer.delay_queue.unfinished_tasks for consumer in self._consumer_threads())
+            or self.work_queue.unfinished > 0
+            or (self._loop is not None and self._loop.unfinished > 0)
+        )
+
+
+class _WorkerMiddleware(Middleware):
+    """Starts consumers for queues that are declared while a worker runs."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.logger = get_logger("dramatiq.worker", type(self))
+        self.worker = worker
+
+    def after_declare_queue(self, broker: Broker, queue_name: str) -> None:
+        """Consume the queue."""
+        self.logger.debug("Adding consumer for queue %r.", queue_name)
+        self.worker.add_consumer(queue_name, is_delay_queue=False)
+
+    def after_declare_delay_queue(self, broker: Broker, queue_name: str) -> None:
+        """Consume the delay queue."""
+        self.logger.debug("Adding consumer for delay queue %r.", queue_name)
+        self.worker.add_consumer(queue_name, is_delay_queue=True)
+
+
+def _wait_while_alive(thread: ConsumerThread | WorkerThread, event: Event) -> None:
+    while not event.wait(POLL_S):
+        if not thread.is_alive():
+            return

@@ -1,0 +1,123 @@
+"""What brokers have in common that keep delays and dead letters in their own store.
+
+A message is prepared in the caller's thread: copied, hooks, encoded. Prepared messages are then
+stored, many in one step; or, inside the process hooks of another message, they wait for that
+message's settlement and are stored with it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..broker import Broker, MessageProxy
+from ..common import current_millis, q_name
+from ..delivery import Envelope, current_follow_ups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..message import Message
+
+__all__ = ["StoreBroker", "new_delivery_id"]
+
+
+def new_delivery_id() -> bytes:
+    """Return 16 bytes, unique and rising with time, so that they are cheap to index.
+
+    The layout is that of UUID version 7 (RFC 9562, section 5.7) without its version bits.
+    """
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)
+
+
+class StoreBroker(Broker):
+    """Base class of brokers that settle messages together with what follows from them."""
+
+    stores_follow_ups = True
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue; harmless when it is declared already."""
+        if queue_name in self.queues:
+            return
+        self.emit_before("declare_queue", queue_name)
+        self.queues[queue_name] = None
+        self.emit_after("declare_queue", queue_name)
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Store ``message``; see `Broker.enqueue`.
+
+        Inside a process hook of a message that this broker settles, it is stored together with
+        that settlement.
+
+        Raises:
+            TypeError: If the message cannot be encoded.
+            BrokerConnectionError: If it could not be stored.
+        """
+        return self.enqueue_many([message], delay=delay)[0]
+
+    def enqueue_many(
+        self, messages: Iterable[Message[Any]], *, delay: int | None = None
+    ) -> list[Message[Any]]:
+        """Store many messages in one step; all of them or, if it raises, none."""
+        envelopes = [self._prepare(message, delay) for message in messages]
+        follow_ups = current_follow_ups()
+        if follow_ups is not None and follow_ups.store is self:
+            follow_ups.envelopes.extend(envelopes)
+        else:
+            self._store(envelopes)
+            self._announce_stored(envelopes)
+        return [envelope.message for envelope in envelopes]
+
+    async def enqueue_async(
+        self, message: Message[Any], *, delay: int | None = None
+    ) -> Message[Any]:
+        """Store ``message`` without blocking the running event loop."""
+        envelope = self._prepare(message, delay)
+        await self._store_async([envelope])
+        self._announce_stored([envelope])
+        return envelope.message
+
+    def _prepare(self, message: Message[Any] | MessageProxy, delay: int | None) -> Envelope:
+        if isinstance(message, MessageProxy):
+            message = message._message
+        if delay is not None or message.queue_name not in self.queues:
+            message = self._address(message, delay)
+        self.emit_before("enqueue", message, delay)
+        eta = message.options.get("eta")
+        return Envelope(
+            message,
+            message.encode(),
+            delivery_id=new_delivery_id(),
+            delay=delay,
+            eta=int(eta) if isinstance(eta, (int, float)) else None,
+            priority=self._priority(message),
+        )
+
+    def _address(self, message: Message[Any], delay: int | None) -> Message[Any]:
+        """Return a copy on its canonical queue, with the eta its delay gives."""
+        message = message.copy(queue_name=q_name(message.queue_name))
+        if delay is not None:
+            message = message.copy(options={"eta": current_millis() + delay})
+        return message
+
+    def _priority(self, message: Message[Any]) -> int:
+        """Lower comes first: the negated option ``broker_priority``, else the actor's priority."""
+        broker_priority = message.options.get("broker_priority")
+        if broker_priority is not None:
+            return -int(broker_priority)
+        actor = self.actors.get(message.actor_name)
+        return 0 if actor is None else actor.priority
+
+    def _announce_stored(self, envelopes: Sequence[Envelope]) -> None:
+        if self.chain.after("after_enqueue"):
+            for envelope in envelopes:
+                self.emit_after("enqueue", envelope.message, envelope.delay)
+
+    def _store(self, envelopes: Sequence[Envelope]) -> None:
+        """Store all of them or raise; storing one again changes nothing."""
+        raise NotImplementedError
+
+    async def _store_async(self, envelopes: Sequence[Envelope]) -> None:
+        """Do as `_store` does, without blocking the running event loop."""
+        raise NotImplementedError

@@ -1,0 +1,227 @@
+"""The embedded broker: a table as a queue, in one file that several processes share."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from ...common import current_millis, q_name
+from ...errors import ConnectionFailed, QueueJoinTimeout
+from ...inspection import DeadLetter, QueueCounts
+from ...sqlite import DEFAULT_PATH, open_database, path_of_url
+from .._store import StoreBroker
+from .caretaker import Caretaker, News
+from .consumer import SQLiteConsumer
+from .membership import Membership
+from .statements import insert, load, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ...delivery import Envelope
+
+__all__ = ["SQLiteBroker"]
+
+#: Milliseconds dead letters are kept: seven days.
+DEFAULT_DEAD_MESSAGE_TTL = 86_400_000 * 7
+#: Milliseconds it is remembered that a message was finished under a lost lease: one hour.
+DONE_TTL = 3_600_000
+#: Milliseconds between two looks at whether a joined queue is empty.
+JOIN_INTERVAL = 20
+
+
+class SQLiteBroker(StoreBroker):
+    """Keeps messages in an SQLite file on this machine; nothing to install or to start.
+
+    Any number of processes may share the file. A message whose `enqueue` returned survives the
+    end of any process and, unless ``synchronous`` says otherwise, the loss of power. Workers that
+    die are noticed within a second and what they held runs elsewhere.
+
+    Args:
+        path: The file; created if missing, ``dramatiq.db`` in the current folder by default.
+        url: The same as ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
+        middleware: See `Broker`.
+        synchronous: ``"FULL"``, or ``"NORMAL"`` to be faster and lose the last messages if the
+            machine loses power (a crash of processes loses nothing either way).
+        busy_timeout: Milliseconds to wait for another process that is writing.
+        dead_message_ttl: Milliseconds dead letters are kept.
+
+    Raises:
+        ValueError: If both ``path`` and ``url`` are given, or one of the options is not valid.
+        ConnectionFailed: If the file is on a network file system.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        url: str | None = None,
+        middleware: Iterable[Any] | None = None,
+        synchronous: str = "FULL",
+        busy_timeout: int = 10_000,
+        dead_message_ttl: int = DEFAULT_DEAD_MESSAGE_TTL,
+    ) -> None:
+        super().__init__(middleware=middleware)
+        if path is not None and url is not None:
+            raise ValueError("Give SQLiteBroker either a path or a url, not both.")
+        if synchronous not in {"FULL", "NORMAL"}:
+            raise ValueError(f"synchronous must be 'FULL' or 'NORMAL', not {synchronous!r}.")
+        if url is not None:
+            path = path_of_url(url)
+        self.database = open_database(DEFAULT_PATH if path is None else path)
+        self.database.synchronous = synchronous
+        self.database.busy_timeout_ms = busy_timeout
+        self.database.ensure_schema("messages-1", schema())
+        self.dead_message_ttl = dead_message_ttl
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._membership: Membership | None = None
+        self._caretaker: Caretaker | None = None
+        self.news = News()
+
+    @property
+    def path(self) -> str:
+        """The absolute path of the file."""
+        return str(self.database.path)
+
+    @property
+    def display_url(self) -> str:
+        """The broker's URL for people to read."""
+        return f"sqlite:///{self.path}"
+
+    # -- sending
+
+    def _store(self, envelopes: Sequence[Envelope]) -> None:
+        self.database.refuse_when_full()
+        self.database.write(lambda connection: insert(connection, envelopes))
+
+    async def _store_async(self, envelopes: Sequence[Envelope]) -> None:
+        self.database.refuse_when_full()
+        await self.database.write_async(lambda connection: insert(connection, envelopes))
+
+    # -- receiving
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30_000) -> SQLiteConsumer:
+        """Return a consumer; see `Broker.consume`.
+
+        Raises:
+            BrokerConnectionError: If the file cannot be used; the text says why.
+        """
+        self._start_caretaker()
+        return SQLiteConsumer(self, queue_name, prefetch, timeout)
+
+    @property
+    def membership(self) -> Membership:
+        """This process's registration as an owner of leases."""
+        with self._lock_of_this_process():
+            if self._membership is None:
+                self._membership = Membership(self.database)
+            return self._membership
+
+    def _lock_of_this_process(self) -> threading.Lock:
+        # After a fork everything here, the lock included, is the parent's.
+        if self._pid != os.getpid():
+            self._reset()
+        return self._lock
+
+    def _start_caretaker(self) -> None:
+        membership = self.membership
+        with self._lock_of_this_process():
+            if self._caretaker is None:
+                self.database.on_commit(self.news.tell)
+                self._caretaker = Caretaker(
+                    self.database, self.news, membership.sweep, self._maintain
+                )
+                self._caretaker.start()
+
+    def _maintain(self) -> None:
+        """Drop what has expired, and take back what is leased to nobody."""
+        now = current_millis()
+        for queue_name in list(self.queues):
+            arguments = {"queue": queue_name, "before": now - self.dead_message_ttl}
+            while self._execute("purge_dead", arguments) > 0:
+                continue
+        self._execute("purge_done", {"before": now - DONE_TTL})
+        if self._execute("reclaim_orphans", {}):
+            self.logger.warning("Messages leased to unknown workers went back to their queues.")
+
+    def _execute(self, name: str, arguments: dict[str, Any]) -> int:
+        return self.database.write(
+            lambda connection: connection.execute(load(name), arguments).rowcount
+        )
+
+    # -- caring
+
+    def flush(self, queue_name: str) -> None:
+        """Drop all messages of a queue but those that are being run, dead letters included."""
+        self._execute("flush", {"queue": q_name(queue_name)})
+
+    def flush_all(self) -> None:
+        """Drop all messages of all declared queues but those that are being run."""
+        for queue_name in list(self.queues):
+            self.flush(queue_name)
+
+    def join(
+        self, queue_name: str, *, timeout: int | None = None, interval: int = JOIN_INTERVAL
+    ) -> None:
+        """Wait until a queue has nothing left to run, delayed messages included.
+
+        Args:
+            queue_name: The queue.
+            timeout: Milliseconds; None or 0 waits for ever.
+            interval: Milliseconds between two looks.
+
+        Raises:
+            QueueJoinTimeout: At the deadline.
+        """
+        deadline = time.monotonic() + timeout / 1000 if timeout else None
+        arguments = {"queue": q_name(queue_name)}
+        never = threading.Event()
+        while self.database.read(
+            lambda connection: connection.execute(load("is_busy"), arguments).fetchone()[0]
+        ):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise QueueJoinTimeout(queue_name)
+            never.wait(interval / 1000)
+
+    def queue_counts(self, queue_name: str) -> QueueCounts:
+        """Return how many messages of a queue are in which state."""
+        arguments = {"queue": q_name(queue_name)}
+        row = self.database.read(
+            lambda connection: connection.execute(load("counts"), arguments).fetchone()
+        )
+        return QueueCounts(*row)
+
+    def dead_letters(self, queue_name: str, *, limit: int = 1000) -> list[DeadLetter]:
+        """Return dead letters of a queue, the newest first."""
+        name = q_name(queue_name)
+        rows = self.database.read(
+            lambda connection: connection.execute(
+                load("dead_letters"), {"queue": name, "count": limit}
+            ).fetchall()
+        )
+        return [
+            DeadLetter(
+                name, payload if isinstance(payload, bytes) else payload.encode(), why, died_at
+            )
+            for payload, why, died_at in rows
+        ]
+
+    def close(self) -> None:
+        """Give back what is held, stop the threads and close the file; a next use opens it."""
+        with self._lock_of_this_process():
+            caretaker, self._caretaker = self._caretaker, None
+            membership, self._membership = self._membership, None
+        if caretaker is not None:
+            caretaker.stop()
+        try:
+            if membership is not None:
+                membership.leave()
+        except ConnectionFailed:
+            self.logger.debug("Closing a broker whose file is gone.", exc_info=True)
+        self.database.close()

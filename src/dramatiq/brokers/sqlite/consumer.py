@@ -1,0 +1,328 @@
+"""Hands out the messages of one queue and settles them. Belongs to one thread, but for `wake`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...broker import Consumer, MessageProxy
+from ...common import current_millis
+from ...delivery import Outcome, Settlement
+from ...errors import BrokerConnectionError, ConnectionClosed, DecodeError
+from ...failpoints import hit
+from ...logging import get_logger
+from ...message import Message
+from .statements import insert, json_list, load, text_or_blob, unpack
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from .broker import SQLiteBroker
+
+__all__ = ["SQLiteConsumer"]
+
+#: Most messages taken in one transaction.
+MAX_BATCH = 1000
+#: Seconds between two comparisons of what the store says we hold with what we hold.
+RECONCILE_S = 10.0
+
+
+class _Taken(NamedTuple):
+    """Messages leased in one transaction."""
+
+    seqs: list[int]
+    payloads: list[bytes]
+
+
+class SQLiteConsumer(Consumer):
+    """Consumes one queue.
+
+    Args:
+        broker: The broker.
+        queue_name: The queue.
+        prefetch: How many messages `__next__` hands out at a time.
+        timeout: Milliseconds `__next__` waits.
+    """
+
+    is_owned = True
+
+    def __init__(self, broker: SQLiteBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        self.logger = get_logger("dramatiq.brokers.sqlite", type(self))
+        self.broker = broker
+        self.database = broker.database
+        self.queue_name = queue_name
+        self.prefetch = prefetch
+        self.timeout = timeout
+        self.owner = broker.membership.owner()
+        self._held: set[int] = set()
+        self._unknown: set[int] = set()
+        self._reconciled_at = time.monotonic()
+        self._is_woken = False
+        self._is_struck_off = False
+
+    # -- the contract of 2.x
+
+    def __next__(self) -> MessageProxy | None:
+        if len(self._held) >= self.prefetch:
+            self._wait(self.timeout, may_return_early=False)
+            return None
+        messages = self.fetch(1, self.timeout)
+        return messages[0] if messages else None
+
+    def ack(self, message: MessageProxy) -> None:
+        """Remove a message for good; harmless for one that is not held."""
+        self.settle([Settlement(message, Outcome.ACK)])
+
+    def nack(self, message: MessageProxy) -> None:
+        """Move a message to the dead letters; harmless for one that is not held."""
+        self.settle([Settlement(message, Outcome.NACK)])
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Give messages back to their places in the queue."""
+        self.settle([Settlement(message, Outcome.REQUEUE) for message in messages])
+
+    def close(self) -> None:
+        """Give back everything of this queue that was not settled."""
+        self._held.clear()
+        arguments = {"owner": self.owner, "queue": self.queue_name}
+        self.database.write(
+            lambda connection: connection.execute(load("release"), arguments).rowcount,
+            frees_space=True,
+        )
+
+    # -- many at a time
+
+    def fetch(self, max_messages: int, timeout_ms: float) -> list[MessageProxy]:
+        """Take up to so many messages; wait for the first."""
+        return self.exchange([], max_messages, timeout_ms)[1]
+
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Settle all in one transaction."""
+        return self.exchange(settlements, 0, 0)[0]
+
+    def exchange(
+        self, settlements: Sequence[Settlement], max_messages: int, timeout_ms: float
+    ) -> tuple[list[bool], list[MessageProxy]]:
+        """Settle and take in one transaction."""
+        if self._is_struck_off:
+            self.broker.membership.disown(self.owner)
+            raise ConnectionClosed(
+                f"worker {self.owner} was taken for dead and its messages were given to others; "
+                "it goes on as a new one"
+            )
+        if not settlements and not (max_messages and self._wait(timeout_ms)):
+            return [], []
+        count = min(max_messages, MAX_BATCH)
+        try:
+            settled, taken = self._transact(settlements, count)
+        except BrokerConnectionError:
+            raise
+        except Exception:
+            if not settlements:
+                raise
+            return self._settle_apart(settlements), []
+        self._held.difference_update(each.message._token for each in settlements)
+        messages = [] if taken is None else self._receive(taken)
+        self._reconcile()
+        return settled, messages
+
+    def wake(self) -> None:
+        """Make a waiting `fetch` return."""
+        self._is_woken = True
+        self.broker.news.tell()
+
+    # -- waiting
+
+    def _wait(self, timeout_ms: float, *, may_return_early: bool = True) -> bool:
+        """Wait until there is something to take; False if there is not."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        news = self.broker.news
+        while True:
+            seen = news.generation
+            now = current_millis()
+            due = self._next_due() if may_return_early else None
+            if due is not None and due <= now:
+                return True
+            remaining = deadline - time.monotonic()
+            if due is not None:
+                remaining = min(remaining, (due - now) / 1000)
+            if self._is_woken or time.monotonic() >= deadline:
+                self._is_woken = False
+                return False
+            news.wait(seen, max(0.001, remaining), lambda: self._is_woken)
+
+    def _next_due(self) -> int | None:
+        due: int | None = self.database.read(
+            lambda connection: connection.execute(
+                load("next_due"), {"queue": self.queue_name}
+            ).fetchone()[0]
+        )
+        return due
+
+    # -- taking
+
+    def _transact(
+        self, settlements: Sequence[Settlement], count: int
+    ) -> tuple[list[bool], _Taken | None]:
+        def operation(connection: sqlite3.Connection) -> tuple[list[bool], _Taken | None]:
+            settled = self._settle(connection, settlements) if settlements else []
+            return settled, self._take(connection, count) if count else None
+
+        return self.database.write(operation, frees_space=bool(settlements))
+
+    def _take(self, connection: sqlite3.Connection, count: int) -> _Taken | None:
+        registered = "SELECT 1 FROM workers WHERE id = ?"
+        if connection.execute(registered, (self.owner,)).fetchone() is None:
+            self._is_struck_off = True
+            return None
+        queue = {"queue": self.queue_name}
+        connection.execute(load("promote"), {**queue, "now": current_millis()})
+        if connection.execute("SELECT 1 FROM done LIMIT 1").fetchone():
+            connection.execute(load("skip_done"), queue)
+        seqs, payloads = connection.execute(
+            load("select_ready"), {**queue, "count": count}
+        ).fetchone()
+        if seqs is None:
+            return None
+        connection.execute(load("lease"), {"owner": self.owner, "seqs": f"[{seqs}]"})
+        hit("sqlite.take.before_commit")
+        return _Taken([int(seq) for seq in str(seqs).split(",")], unpack(payloads))
+
+    def _receive(self, taken: _Taken) -> list[MessageProxy]:
+        messages = []
+        for seq, payload in zip(taken.seqs, taken.payloads, strict=True):
+            try:
+                message = Message.decode(payload)
+            except DecodeError as error:
+                self._bury(seq, payload, error)
+                continue
+            # Due by now, or it would not have been taken; workers would wait for it again.
+            if isinstance(message.options.get("eta"), (int, float)):
+                del message.options["eta"]
+            proxy = MessageProxy(message)
+            proxy._token = seq
+            self._held.add(seq)
+            messages.append(proxy)
+        return messages
+
+    def _bury(self, seq: int, payload: bytes, error: DecodeError) -> None:
+        """Move what cannot be decoded to the dead letters, as it is."""
+        self.logger.error(
+            "Message in queue %r cannot be decoded; its %d bytes go to the dead letters as they "
+            "are. Was it written by hand, or with another encoder? %s",
+            self.queue_name,
+            len(payload),
+            error.error,
+        )
+        arguments = self._nack_arguments(seq, f"DecodeError: {error.error}", None)
+        self.database.write(lambda connection: connection.execute(load("nack"), arguments).rowcount)
+
+    # -- settling
+
+    def _settle(
+        self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
+    ) -> list[bool]:
+        """Settle all at once; if a lease turns out to be lost, find out which."""
+        connection.execute("SAVEPOINT settle")
+        moved = self._move(connection, settlements)
+        settled = [True] * len(settlements)
+        if moved != len(settlements):
+            connection.execute("ROLLBACK TO settle")
+            held = self._still_held(connection)
+            settled = [each.message._token in held for each in settlements]
+            self._move(connection, _where(settlements, settled))
+            self._remember_done(connection, _where(settlements, [not each for each in settled]))
+        connection.execute("RELEASE settle")
+        hit("sqlite.settle.before_follow_ups")
+        for each in _where(settlements, settled):
+            if each.message._follow_ups is not None:
+                insert(connection, each.envelopes)
+                for database, operation in each.operations:
+                    assert database is self.database  # noqa: S101 (collected by this broker)
+                    operation(connection)
+        hit("sqlite.settle.before_commit")
+        return settled
+
+    def _move(self, connection: sqlite3.Connection, settlements: Sequence[Settlement]) -> int:
+        """Carry out the outcomes; return how many messages were still ours."""
+        acked = [each.message._token for each in settlements if each.outcome is Outcome.ACK]
+        requeued = [each.message._token for each in settlements if each.outcome is Outcome.REQUEUE]
+        moved = 0
+        for name, seqs in (("ack", acked), ("requeue", requeued)):
+            if seqs:
+                arguments = {"owner": self.owner, "seqs": json_list(seqs)}
+                moved += connection.execute(load(name), arguments).rowcount
+        for each in settlements:
+            if each.outcome is Outcome.NACK:
+                arguments = self._nack_arguments(
+                    each.message._token, each.reason or "rejected", each.payload
+                )
+                moved += connection.execute(load("nack"), arguments).rowcount
+        return moved
+
+    def _nack_arguments(self, seq: int, reason: str, payload: bytes | None) -> dict[str, Any]:
+        return {
+            "seq": seq,
+            "owner": self.owner,
+            "now": current_millis(),
+            "why": reason,
+            "payload": None if payload is None else text_or_blob(payload),
+        }
+
+    def _still_held(self, connection: sqlite3.Connection) -> set[int]:
+        arguments = {"owner": self.owner, "queue": self.queue_name}
+        return {seq for (seq,) in connection.execute(load("held"), arguments)}
+
+    def _remember_done(
+        self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
+    ) -> None:
+        """Keep others from running again what was finished under a lost lease."""
+        seqs = [each.message._token for each in settlements if each.outcome is Outcome.ACK]
+        arguments = {"seqs": json_list(seqs), "now": current_millis()}
+        connection.execute(load("remember_done"), arguments)
+
+    def _settle_apart(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """Settle one by one, so that what cannot be stored for one does not hold up the others."""
+        settled = []
+        for each in settlements:
+            try:
+                settled += self._transact([each], 0)[0]
+            except BrokerConnectionError:
+                raise
+            except Exception as error:
+                self.logger.exception(
+                    "What follows from message %s cannot be stored; it goes to the dead letters.",
+                    each.message,
+                )
+                each.message._follow_ups = None
+                buried = Settlement(
+                    each.message,
+                    Outcome.NACK,
+                    reason=f"its consequences cannot be stored: {type(error).__name__}: {error}",
+                )
+                settled += self._transact([buried], 0)[0]
+            self._held.discard(each.message._token)
+        return settled
+
+    # -- reconciling
+
+    def _reconcile(self) -> None:
+        """Give back leases that we do not know of, seen twice in a row: a reply was lost."""
+        now = time.monotonic()
+        if now - self._reconciled_at < RECONCILE_S:
+            return
+        self._reconciled_at = now
+        unknown = self.database.read(self._still_held) - self._held
+        stray = unknown & self._unknown
+        self._unknown = unknown - stray
+        if stray:
+            self.logger.warning("Giving back %d messages that we did not know of.", len(stray))
+            arguments = {"owner": self.owner, "seqs": json_list(stray)}
+            self.database.write(
+                lambda connection: connection.execute(load("requeue"), arguments).rowcount
+            )
+
+
+def _where(settlements: Sequence[Settlement], chosen: Sequence[bool]) -> list[Settlement]:
+    return [each for each, is_chosen in zip(settlements, chosen, strict=True) if is_chosen]

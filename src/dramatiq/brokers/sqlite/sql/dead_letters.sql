@@ -1,0 +1,3 @@
+SELECT payload, why, position FROM messages
+WHERE state = 3 AND queue = :queue
+ORDER BY position DESC, seq DESC LIMIT :count

@@ -1,0 +1,1 @@
+DELETE FROM messages WHERE queue = :queue AND state IN (0, 1, 3)

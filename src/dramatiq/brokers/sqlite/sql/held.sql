@@ -1,0 +1,1 @@
+SELECT seq FROM messages WHERE state = 2 AND owner = :owner AND queue = :queue

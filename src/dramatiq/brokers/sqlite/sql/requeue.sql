@@ -1,0 +1,2 @@
+UPDATE messages SET state = 0, owner = NULL
+WHERE state = 2 AND owner = :owner AND seq IN (SELECT value FROM json_each(:seqs))

@@ -1,0 +1,309 @@
+"""The database of one process for one file: connections, schema, fork safety.
+
+Every method may be called from any thread. ``_lock`` guards opening and closing; reads share one
+connection under ``_read_lock``. After a fork the child starts with nothing open: SQLite's
+connections must not be used, nor even closed, across a fork
+(https://www.sqlite.org/howtocorrupt.html, section 2.6).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from ..errors import ConnectionClosed
+from .ballast import Ballast
+from .failures import explain
+from .place import refuse_network_file_system
+from .writer import Pending, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["DEFAULT_PATH", "Database", "open_database", "path_of_url"]
+
+T = TypeVar("T")
+
+#: The file of everything embedded, unless told otherwise.
+DEFAULT_PATH = "dramatiq.db"
+#: Milliseconds to wait for another process's write lock before giving up with an error.
+BUSY_TIMEOUT_MS = 10_000
+#: Pages (4 KiB) of the log at which SQLite copies it into the database file: about 16 MB, so
+#: that a burst is not slowed by copying the same pages over and over.
+CHECKPOINT_PAGES = 4_000
+#: Oldest SQLite with everything used here (RETURNING).
+MIN_SQLITE_VERSION = (3, 35, 0)
+
+#: One per file in this process; weak, so that a database that nobody uses goes.
+_databases: weakref.WeakValueDictionary[Path, Database] = weakref.WeakValueDictionary()
+_databases_lock = threading.Lock()
+
+
+def open_database(path: str | os.PathLike[str] = DEFAULT_PATH) -> Database:
+    """Return this process's database for ``path``; the file is opened at the first use.
+
+    Raises:
+        ConnectionFailed: If it is on a network file system.
+    """
+    real_path = Path(path).expanduser().resolve()
+    with _databases_lock:
+        database = _databases.get(real_path)
+        if database is None:
+            database = _databases[real_path] = Database(real_path)
+        return database
+
+
+def path_of_url(url: str) -> str:
+    """Return the file a URL names: ``sqlite:///relative`` or ``sqlite:////absolute``.
+
+    Raises:
+        ValueError: If it is no such URL.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.scheme != "sqlite" or parts.netloc or len(path) < 2:
+        raise ValueError(
+            f"{url!r} is not an SQLite URL. Write sqlite:///name.db for a file in the current "
+            "folder, sqlite:////folder/name.db for an absolute path."
+        )
+    return path[1:]
+
+
+class Database:
+    """One SQLite file. Use `open_database`, so that a process has one of each.
+
+    Args:
+        path: Absolute path of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if sqlite3.sqlite_version_info < MIN_SQLITE_VERSION:
+            raise RuntimeError(
+                f"This Python comes with SQLite {sqlite3.sqlite_version}; 3.35 or newer is needed."
+            )
+        refuse_network_file_system(path)
+        self.path = path
+        #: ``FULL`` survives power loss; ``NORMAL`` may then undo the last commits.
+        self.synchronous = "FULL"
+        self.busy_timeout_ms = BUSY_TIMEOUT_MS
+        self.ballast = Ballast(path)
+        self._schemas: dict[str, Sequence[str]] = {}
+        self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._writer: Writer | None = None
+        self._reader: sqlite3.Connection | None = None
+
+    # -- opening
+
+    def ensure_schema(self, name: str, statements: Sequence[str]) -> None:
+        """Have ``statements`` run once per file, as the schema called ``name``.
+
+        They run when the file is first opened, or with the next write.
+        """
+        with self._lock:
+            if name in self._schemas:
+                return
+            self._schemas[name] = statements
+            is_open = self._writer is not None
+        if is_open:
+            self.write(lambda connection: _create_schema(connection, name, statements))
+
+    def connect(self) -> sqlite3.Connection:
+        """Open one more connection, for reading; whoever asked closes it.
+
+        Raises:
+            BrokerConnectionError: If the file cannot be opened; the text says why.
+        """
+        try:
+            connection = sqlite3.connect(
+                self.path,
+                timeout=self.busy_timeout_ms / 1000,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            try:
+                self._configure(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise explain(error, str(self.path)) from error
+        return connection
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self.busy_timeout_ms / 1000
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                # Two processes that create the file at once: SQLite does not wait here.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"unable to open in WAL mode, only in mode {mode}")
+        connection.execute(f"PRAGMA synchronous={self.synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        connection = self.connect()
+        try:
+            with self._lock:
+                schemas = dict(self._schemas)
+            for name, statements in schemas.items():
+                connection.execute("BEGIN IMMEDIATE")
+                _create_schema(connection, name, statements)
+                connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    # -- writing
+
+    def submit(self, pending: Pending) -> Pending:
+        """Hand over a write and return without waiting for it."""
+        with self._lock:
+            if self._writer is None:
+                self._writer = Writer(
+                    self._connect_writer, str(self.path), self.ballast, self._notify
+                )
+                self._writer.start()
+            self._writer.submit(pending)
+        return pending
+
+    def write(
+        self, operation: Callable[[sqlite3.Connection], T], *, frees_space: bool = False
+    ) -> T:
+        """Run ``operation`` in a write transaction; return its result once that is committed.
+
+        Args:
+            operation: Gets the writer's connection. It may be run more than once, each time in a
+                fresh transaction, and must not commit.
+            frees_space: Whether it may use the last space of a full disk.
+
+        Raises:
+            BrokerConnectionError: If the file cannot be written; nothing has changed then.
+        """
+        result: T = self.submit(Pending(operation, frees_space=frees_space)).wait()
+        return result
+
+    async def write_async(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Do as `write` does, without blocking the running event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        def tell_loop(_: Pending) -> None:
+            loop.call_soon_threadsafe(wake)
+
+        pending = Pending(operation, frees_space=False)
+        pending.on_done = tell_loop
+        self.submit(pending)
+        await done
+        result: T = pending.outcome()
+        return result
+
+    # -- reading
+
+    def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``operation``, which only reads, and return its result.
+
+        Raises:
+            BrokerConnectionError: If the file cannot be read.
+        """
+        with self._read_lock:
+            if self._reader is None:
+                # The writer's connection creates the schema; make sure it has.
+                self.write(lambda _: None)
+                self._reader = self.connect()
+            try:
+                return operation(self._reader)
+            except sqlite3.Error as error:
+                self._reader.close()
+                self._reader = None
+                raise explain(error, str(self.path)) from error
+
+    def refuse_when_full(self) -> None:
+        """Refuse to add anything while the space for settling is in use.
+
+        Raises:
+            ConnectionClosed: If the disk is full.
+        """
+        if not self.ballast.is_there():
+            raise ConnectionClosed(
+                f"SQLite database {self.path}: the disk is full; what is left is kept for settling "
+                "messages. Free some space and send the message again."
+            )
+
+    # -- news
+
+    def on_commit(self, listener: Callable[[], None]) -> None:
+        """Call a bound method after each commit of this process, in the writer's thread."""
+        self._listeners.append(weakref.WeakMethod(listener))
+
+    def _notify(self) -> None:
+        for reference in list(self._listeners):
+            listener = reference()
+            if listener is None:
+                self._listeners.remove(reference)
+            else:
+                listener()
+
+    # -- closing
+
+    def close(self) -> None:
+        """Finish what was handed over and close the file; the next use opens it again."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.stop()
+        with self._read_lock:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+
+    def forget_after_fork(self) -> None:
+        """Drop, without closing, what belongs to the parent process."""
+        inherited = (self._writer, self._reader)
+        # One reference too many for ever: not even the end of the interpreter may close them.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+        self._reset()
+
+
+def _create_schema(connection: sqlite3.Connection, name: str, statements: Sequence[str]) -> None:
+    connection.execute("CREATE TABLE IF NOT EXISTS schemas (name TEXT PRIMARY KEY)")
+    if connection.execute("SELECT 1 FROM schemas WHERE name = ?", (name,)).fetchone():
+        return
+    for statement in statements:
+        connection.execute(statement)
+    connection.execute("INSERT INTO schemas VALUES (?)", (name,))
+
+
+def _forget_all_after_fork() -> None:
+    global _databases_lock  # noqa: PLW0603 (the parent's may be locked for ever in the child)
+    _databases_lock = threading.Lock()
+    for database in list(_databases.values()):
+        database.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all_after_fork)

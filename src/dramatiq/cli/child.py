@@ -1,0 +1,240 @@
+"""The life of a worker process and of a fork process, from the first instruction to the last."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from ..worker import Worker
+from .channel import BootReport, die_with_supervisor
+from .failures import RET_KILLED, RET_OK, exit_code_for, explain
+from .imports import import_broker, import_object
+from .logs import log_level, open_log_pipe, setup_fork_logging, setup_worker_logging
+from .signals import HANDLED_SIGNALS, SignalInbox, StopRequests, try_unblock_signals
+from .summary import describe, warn_about_queues
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from ..broker import Broker
+    from .channel import ChildChannel
+
+#: What stops a child. The interrupt key reaches every process of a terminal, and is the
+#: supervisor's to handle.
+STOP_SIGNALS = HANDLED_SIGNALS - {signal.SIGINT}
+
+
+class StoppedWhileBooting(BaseException):
+    """Raised by the signal handler to leave user code that is being imported.
+
+    No message is held at that point, so nothing has to be waited for.
+    """
+
+
+class StopSwitch:
+    """Turns signals and the supervisor's death into the end of a worker process.
+
+    Main thread only.
+
+    Attributes:
+        is_booting: While True, the first stop signal interrupts whatever runs.
+        is_requested: Whether the process is to end.
+    """
+
+    def __init__(self) -> None:
+        self.is_booting = True
+        self.is_requested = False
+        self.logger: logging.Logger | None = None
+        self._requests = StopRequests()
+        self._inbox = SignalInbox(STOP_SIGNALS, self._on_signal)
+
+    def install(self) -> None:
+        """Take the signals over, for the rest of this process."""
+        self._inbox.__enter__()
+
+    def _on_signal(self, _number: int) -> None:
+        if self._requests.is_repeated(time.monotonic()):
+            if self.logger is not None:
+                self.logger.warning("Asked to stop again: ending at once.")
+            os._exit(RET_KILLED)
+        if self.is_requested:
+            return
+        self.is_requested = True
+        if self.is_booting:
+            raise StoppedWhileBooting
+
+    def finish_boot(self) -> None:
+        """From here on a signal waits for messages that are running.
+
+        Raises:
+            StoppedWhileBooting: One has come, and user code kept it to itself.
+        """
+        self.is_booting = False
+        if self.is_requested:
+            raise StoppedWhileBooting
+
+    def wait(self, lifeline: int) -> None:
+        """Sleep until a signal asks to stop or the supervisor is gone.
+
+        Args:
+            lifeline: Descriptor whose end means that the supervisor is gone.
+        """
+        while not self.is_requested:
+            poll = select.poll()  # not select(): descriptors may be numbered high
+            poll.register(self._inbox.reader, select.POLLIN)
+            poll.register(lifeline, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            self._inbox.read()
+            if lifeline in ready:
+                self.is_requested = True
+
+
+def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChannel) -> None:
+    """Run one worker process until it is asked to stop.
+
+    Args:
+        args: The command line.
+        worker_id: Its place among the workers, from 0.
+        channel: The pipes to the supervisor.
+    """
+    switch = StopSwitch()
+    try:
+        _enter(channel, switch.install)
+        logger = setup_worker_logging(args, worker_id, open_log_pipe(channel.log.fileno()))
+        switch.logger = logger
+        broker, worker, report = _boot_or_fail(args, channel, switch)
+    except StoppedWhileBooting:
+        os._exit(RET_OK)  # at once, as after a failure: threads may be running already
+
+    channel.send_report(report)
+    logger.info("Worker process is ready.")
+    switch.wait(channel.lifeline.fileno())
+
+    logger.info("Stopping: running messages finish, the others return to their queues.")
+    worker.stop(timeout=getattr(args, "worker_shutdown_timeout", 600_000))
+    broker.close()
+
+
+def _boot_or_fail(
+    args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch
+) -> tuple[Broker, Worker, BootReport]:
+    try:
+        return _boot(args, switch)
+    except (Exception, SystemExit) as error:  # user code may raise anything
+        _fail(args, channel, error)
+
+
+def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker, BootReport]:
+    """Import the application and start its worker."""
+    _, broker = import_broker(args.broker)
+    broker.emit_after("process_boot")
+    for module_name in getattr(args, "modules", ()):
+        import_object(module_name)
+
+    queues = getattr(args, "queues", None)
+    worker = _make_worker(args, broker, queues)
+    forks = [_import_path(function) for each in broker.middleware for function in each.forks]
+    switch.finish_boot()
+    worker.start()
+    report = BootReport(
+        summary=describe(broker, worker, queues),
+        warnings=warn_about_queues(broker, queues),
+        forks=forks,
+    )
+    return broker, worker, report
+
+
+def _make_worker(args: argparse.Namespace, broker: Broker, queues: list[str] | None) -> Worker:
+    async_slots = getattr(args, "async_slots", None)
+    options = {} if async_slots is None else {"async_slots": async_slots}
+    return Worker(
+        broker, queues=set(queues) if queues else None, worker_threads=args.threads, **options
+    )
+
+
+def _import_path(function: Callable[[], int | None]) -> str:
+    return f"{function.__module__}:{function.__name__}"
+
+
+def fork_process(args: argparse.Namespace, fork_id: int, path: str, channel: ChildChannel) -> None:
+    """Run one function in this process.
+
+    Args:
+        args: The command line.
+        fork_id: Its place among the fork processes, from 0.
+        path: ``module:function``; the function takes nothing and returns an exit code or None.
+        channel: The pipes to the supervisor.
+
+    Raises:
+        SystemExit: With the exit code of the function, or 0 when asked to stop.
+    """
+    requests = StopRequests()
+
+    def stop(_number: int) -> None:
+        if requests.is_repeated(time.monotonic()):
+            os._exit(RET_KILLED)
+        sys.exit(RET_OK)  # raised into the function, so that it can clean up
+
+    _enter(channel, SignalInbox(STOP_SIGNALS, stop).__enter__)
+    logger = setup_fork_logging(args, fork_id, open_log_pipe(channel.log.fileno()))
+    try:
+        function = _import_fork_function(path)
+    except Exception as error:  # user code may raise anything
+        _fail(args, channel, error)
+
+    channel.send_report(BootReport())
+    logger.info("Fork process %r is ready.", path)
+    sys.exit(function() or RET_OK)
+
+
+def _import_fork_function(path: str) -> Callable[[], int | None]:
+    _, function = import_object(path)
+    if not callable(function):
+        raise ImportError(  # noqa: TRY004 - it ends with the exit code of a failed import
+            f"{path!r} is no function: a fork function is given as module:function."
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def _enter(channel: ChildChannel, install_handlers: Callable[[], object]) -> None:
+    """Become a process of one's own: signals, descriptors, random numbers.
+
+    Until the handlers stand, signals are blocked, so none is lost and none is taken for the
+    supervisor's.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    install_handlers()
+    channel.enter()
+    if not die_with_supervisor(channel.supervisor_pid, signal.SIGTERM):
+        _watch_lifeline(channel.lifeline.fileno())
+    try_unblock_signals()
+    random.seed()
+
+
+def _watch_lifeline(lifeline: int) -> None:
+    """Do in a thread what the kernel does elsewhere: stop when the supervisor is gone."""
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _fail(args: argparse.Namespace, channel: ChildChannel, error: BaseException) -> NoReturn:
+    """Report why booting failed, and end."""
+    code = exit_code_for(error)
+    is_verbose = log_level(args) <= logging.DEBUG
+    channel.send_report(BootReport(code, explain(error, is_verbose=is_verbose)))
+    # At once: threads that the application has started must not keep a failed process alive.
+    os._exit(code)

@@ -1,0 +1,115 @@
+"""The program `dramatiq`: from the command line to the exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from ..compat import file_or_stderr
+from .failures import RET_IMPORT, RET_KILLED, RET_PIDFILE
+from .logs import LogSink, setup_parent_logging
+from .parser import make_argument_parser
+from .pidfile import PidFileError, remove_pidfile, setup_pidfile
+from .signals import HANDLED_SIGNALS, SignalInbox, try_block_signals, try_unblock_signals
+from .supervisor import Supervisor
+
+if TYPE_CHECKING:
+    import argparse
+    import logging
+
+#: Whether sources can be watched for changes. They cannot yet.
+HAS_WATCHDOG = False
+
+#: The name of the log file goes in.
+LOG_FILE_ERROR = "dramatiq: error: cannot write to the log file {!r}: {}\n"
+
+
+def main(args: argparse.Namespace | None = None) -> int:
+    """Run workers until they are stopped. Main thread only.
+
+    Args:
+        args: A parsed command line, also one made by another parser; `sys.argv` by default.
+
+    Returns:
+        The exit code. After SIGHUP the function does not return: the program starts anew.
+    """
+    is_program = args is None
+    if args is None:
+        args = make_argument_parser().parse_args()
+    _extend_import_path(args)
+
+    log_file = getattr(args, "log_file", None)
+    try:
+        with file_or_stderr(log_file) as stream:
+            logger = setup_parent_logging(args, stream=stream)
+            code, wants_reload = _supervise(args, logger, LogSink(stream))
+            if wants_reload:
+                return _start_anew(logger)
+            if not is_program:
+                try_unblock_signals()
+            return code
+    except OSError as error:
+        if log_file is None or error.filename != log_file:
+            raise
+        sys.stderr.write(LOG_FILE_ERROR.format(log_file, error.strerror))
+        return RET_IMPORT
+
+
+def _extend_import_path(args: argparse.Namespace) -> None:
+    paths = getattr(args, "path", ".")
+    for path in [paths] if isinstance(paths, str) else paths or ():
+        # Absolute, so that it still holds when the application changes directory.
+        sys.path.insert(0, os.path.abspath(path))  # noqa: PTH100 - links stay as they are
+
+
+def _supervise(args: argparse.Namespace, logger: logging.Logger, sink: LogSink) -> tuple[int, bool]:
+    """Run the supervisor.
+
+    Returns:
+        The exit code, and whether the program is to start anew.
+    """
+    if getattr(args, "watch", None):
+        logger.critical(
+            "--watch is not available in this version. Send SIGHUP to reload: kill -HUP %d",
+            os.getpid(),
+        )
+        return RET_IMPORT, False
+
+    child_died = {signal.SIGCHLD} if hasattr(signal, "SIGCHLD") else set()
+    pid_file = getattr(args, "pid_file", None)
+    with SignalInbox(HANDLED_SIGNALS | child_died) as inbox:
+        try:
+            if pid_file:
+                setup_pidfile(pid_file)
+        except PidFileError as error:
+            logger.critical("%s", error)
+            return RET_PIDFILE, False
+
+        supervisor = Supervisor(args, inbox, logger, sink)
+        try:
+            code = supervisor.run()
+        finally:
+            if pid_file and not supervisor.wants_reload:
+                remove_pidfile(pid_file)
+        # From here to the end, or to the handlers of the program that starts anew, a signal would
+        # kill and spoil the exit code. It waits instead.
+        try_block_signals()
+        return code, supervisor.wants_reload
+
+
+def _start_anew(logger: logging.Logger) -> int:
+    """Replace this program by a fresh one, in the same process.
+
+    Returns:
+        An exit code, only if that failed.
+    """
+    # As it was started, with the options of the interpreter, by script or by module.
+    command = [sys.executable, *sys.orig_argv[1:]]
+    sys.stdout.flush()
+    try:
+        os.execv(command[0], command)  # noqa: S606 - no shell wanted
+    except OSError as error:
+        logger.critical("Cannot start again with %s: %s", command, error)
+    return RET_KILLED

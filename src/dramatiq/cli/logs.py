@@ -1,0 +1,232 @@
+"""Logging of all processes through one door.
+
+Each child writes log records, and whatever its actors print, into a pipe of its own. The
+supervisor reads all of these pipes in its loop and copies complete lines to standard error or to
+the log file, so that lines of different processes never run into each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import suppress
+from selectors import EVENT_READ
+from typing import TYPE_CHECKING
+
+from ..compat import StreamablePipe
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from selectors import BaseSelector
+    from typing import TextIO
+
+LOGFORMAT = (
+    "[%(asctime)s] [PID %(process)d] [%(threadName)s] [%(name)s] [%(levelname)s] %(message)s"
+)
+
+#: Level for each number of -v; more of them do not say more.
+VERBOSITY = {0: logging.INFO, 1: logging.DEBUG}
+
+#: Bytes read from a log pipe at a time.
+BUFSIZE = 65_536
+
+#: An unfinished line longer than this is passed on in pieces: memory stays bounded.
+LONGEST_LINE = 65_536
+
+#: Reads made to empty a pipe. What a process left fits into its pipe (64 KiB on Linux); more than
+#: that comes from somebody who may never stop writing.
+LAST_READS = 64
+
+
+class PipeWriter:
+    """The writing end of a log pipe: bytes without frames, from any thread.
+
+    Standard output must never make an actor fail, so text is dropped once nobody reads any more
+    (the supervisor was killed and this process is finishing its work).
+
+    Args:
+        descriptor: A blocking file descriptor; owned from here on.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.closed = False
+
+    def fileno(self) -> int:
+        """Return the file descriptor."""
+        return self._descriptor
+
+    def send_bytes(self, data: bytes) -> None:
+        """Write all of the data, waiting for the reader as long as there is one."""
+        if self.closed:
+            return
+        remaining = memoryview(data)
+        with suppress(BrokenPipeError):
+            while remaining:
+                remaining = remaining[os.write(self._descriptor, remaining) :]
+
+    def close(self) -> None:
+        """Close the pipe. Harmless when it is closed already."""
+        if not self.closed:
+            self.closed = True
+            os.close(self._descriptor)
+
+
+class LogSink:
+    """Where the lines of all processes end.
+
+    Args:
+        stream: Standard error or the log file.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, data: bytes) -> None:
+        """Pass complete lines on at once. Undecodable bytes are replaced.
+
+        A full disk or a terminal that was closed must not stop the workers: what cannot be
+        written is dropped.
+        """
+        with suppress(OSError):
+            self.stream.write(data.decode("utf-8", errors="replace"))
+            self.stream.flush()
+
+
+class LogReader:
+    """The reading end of one child's log pipe.
+
+    Args:
+        descriptor: Non-blocking; owned by the caller.
+        sink: Takes the lines.
+
+    Attributes:
+        at_end: Whether the last writer has closed the pipe.
+    """
+
+    def __init__(self, descriptor: int, sink: LogSink) -> None:
+        self._descriptor = descriptor
+        self._sink = sink
+        self._unfinished = b""
+        self.at_end = False
+
+    def read(self) -> bool:
+        """Pass on what one read brings.
+
+        Returns:
+            Whether there may be more to read now.
+        """
+        try:
+            data = os.read(self._descriptor, BUFSIZE)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.at_end = True
+            return False
+
+        self._unfinished += data
+        # A carriage return ends a line as well: progress bars write nothing else for minutes.
+        end = max(self._unfinished.rfind(b"\n"), self._unfinished.rfind(b"\r")) + 1
+        if not end and len(self._unfinished) > LONGEST_LINE:
+            end = len(self._unfinished)
+        if end:
+            self._sink.write(self._unfinished[:end])
+            self._unfinished = self._unfinished[end:]
+        return True
+
+    def drain(self) -> None:
+        """Pass on the complete lines that are in the pipe now."""
+        for _ in range(LAST_READS):
+            if not self.read():
+                break
+
+    def finish(self) -> None:
+        """Pass on all that a process left behind, an unfinished last line included."""
+        self.drain()
+        if self._unfinished:
+            self._sink.write(self._unfinished + b"\n")
+            self._unfinished = b""
+
+
+def watch_logs(selector: BaseSelector, descriptor: int, sink: LogSink) -> LogReader:
+    """Have the supervisor's loop copy a log pipe.
+
+    Args:
+        selector: The loop's; its keys carry the function to call when the descriptor is readable.
+        descriptor: Reading end of the pipe, non-blocking.
+        sink: Takes the lines.
+
+    Returns:
+        The reader, whose `finish` is due when the process has ended.
+    """
+    reader = LogReader(descriptor, sink)
+
+    def copy() -> None:
+        reader.read()
+        if reader.at_end:
+            selector.unregister(descriptor)
+
+    selector.register(descriptor, EVENT_READ, copy)
+    return reader
+
+
+def log_level(args: argparse.Namespace) -> int:
+    """Return the level that the number of -v asks for."""
+    return VERBOSITY.get(getattr(args, "verbose", 0), logging.DEBUG)
+
+
+def setup_parent_logging(
+    args: argparse.Namespace, *, stream: TextIO | None = None
+) -> logging.Logger:
+    """Make the logger of the main process.
+
+    Only that logger is configured. The root logger stays untouched, so that children which are
+    forked later find it as the application left it.
+
+    Args:
+        args: The command line.
+        stream: Where it writes; standard error by default.
+    """
+    logger = logging.getLogger("dramatiq.MainProcess")
+    logger.setLevel(log_level(args))
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.propagate = bool(getattr(args, "skip_logging", False) or logging.root.handlers)
+    if not logger.propagate:
+        new_handler = logging.StreamHandler(stream)
+        new_handler.setFormatter(logging.Formatter(LOGFORMAT))
+        logger.addHandler(new_handler)
+    return logger
+
+
+def make_logging_setup(
+    prefix: str,
+) -> Callable[[argparse.Namespace, int, TextIO], logging.Logger]:
+    """Return the function that sets up logging in one kind of child.
+
+    Args:
+        prefix: Name of the kind, part of the logger's name.
+    """
+
+    def setup_child_logging(
+        args: argparse.Namespace, child_id: int, stream: TextIO
+    ) -> logging.Logger:
+        sys.stdout = sys.stderr = stream
+        if not getattr(args, "skip_logging", False):
+            logging.basicConfig(level=log_level(args), format=LOGFORMAT, stream=stream)
+            # It reports every lost connection at length, and so do we in one line.
+            logging.getLogger("pika").setLevel(logging.CRITICAL)
+        return logging.getLogger(f"dramatiq.{prefix}({child_id})")
+
+    return setup_child_logging
+
+
+setup_worker_logging = make_logging_setup("WorkerProcess")
+setup_fork_logging = make_logging_setup("ForkProcess")
+
+
+def open_log_pipe(descriptor: int) -> TextIO:
+    """Return the text stream that writes into a log pipe."""
+    return StreamablePipe(PipeWriter(descriptor))  # type: ignore[return-value]

@@ -1,0 +1,217 @@
+"""The command line: options, their limits and their help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: How many processors this machine has: the default number of worker processes.
+CPUS = os.cpu_count() or 1
+
+#: Milliseconds that --worker-fork-timeout may be, shortest and longest.
+FORK_TIMEOUT_RANGE_MS = (10.0, 1_800_000.0)
+
+HELP_EPILOG = """\
+examples:
+  # Run the actors of the module "app" with the broker that it sets:
+  $ dramatiq app
+
+  # The broker is the variable "broker" of "app"; actors are in two more modules:
+  $ dramatiq app:broker app.mail app.reports
+
+  # One process with four threads that serves two queues only:
+  $ dramatiq app -p 1 -t 4 -Q mail,reports
+
+  # Import from the directory "src":
+  $ dramatiq app --path src
+
+signals to the main process:
+  TERM, INT  finish what is running, put the rest back into its queues, exit
+  HUP        the same, then start again with the code as it is on disk by then
+  a second   of any of them ends everything at once
+"""
+
+
+def worker_fork_timeout_type(value: str) -> float:
+    """Read --worker-fork-timeout.
+
+    Args:
+        value: Milliseconds, in Python's notation for numbers.
+
+    Returns:
+        Milliseconds.
+
+    Raises:
+        argparse.ArgumentTypeError: It is no number, or outside of 10 ms to 30 minutes.
+    """
+    shortest, longest = FORK_TIMEOUT_RANGE_MS
+    try:
+        timeout_ms = float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError("worker-fork-timeout be a number.") from None
+
+    if timeout_ms > longest:
+        raise argparse.ArgumentTypeError("worker-fork-timeout too large (maximum: 30 minutes).")
+    if not timeout_ms >= shortest:  # also true for "nan"
+        raise argparse.ArgumentTypeError(
+            "worker-fork-timeout too small (minimum recommended: 10ms)."
+        )
+    return timeout_ms
+
+
+def folder_path(value: str) -> str:
+    """Read an option that names an existing directory.
+
+    Raises:
+        argparse.ArgumentTypeError: There is no such directory.
+    """
+    if not Path(value).is_dir():
+        raise argparse.ArgumentTypeError(f"{value!r} is not an existing directory.")
+    return value
+
+
+def _positive_integer(value: str) -> int:
+    try:
+        number = int(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number.") from None
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}.")
+    return number
+
+
+def _non_negative_integer(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}.")
+    return number
+
+
+class _SplitAtCommas(argparse.Action):
+    """Takes ``a b``, ``a,b`` and mixtures of both for the same list."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        _option: str | None = None,
+    ) -> None:
+        names = [name for value in values or () for name in value.split(",") if name]
+        setattr(namespace, self.dest, names)
+
+
+def make_argument_parser() -> argparse.ArgumentParser:
+    """Build the parser of the worker's command line."""
+    from dramatiq import __version__  # late: the package imports lower layers first
+
+    parser = argparse.ArgumentParser(
+        prog="dramatiq",
+        description="Run the workers of a dramatiq application.",
+        epilog=HELP_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "broker",
+        help="where the broker is: 'package.module', or 'package.module:variable'; "
+        "a callable variable is called to set the broker up",
+    )
+    parser.add_argument(
+        "modules", metavar="module", nargs="*", help="more modules to import, for their actors"
+    )
+    _add_worker_options(parser)
+    _add_process_options(parser)
+    _add_watch_options(parser)
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument(
+        "--verbose", "-v", action="count", default=0, help="log debug messages and full tracebacks"
+    )
+    return parser
+
+
+def _add_worker_options(parser: argparse.ArgumentParser) -> None:
+    # fmt: off
+    add = parser.add_argument
+    add(
+        "--processes", "-p", type=_positive_integer, default=CPUS, metavar="N",
+        help="worker processes (default: %(default)s, the number of processors)",
+    )
+    add(
+        "--threads", "-t", type=_positive_integer, default=8, metavar="N",
+        help="worker threads per process (default: %(default)s)",
+    )
+    add(
+        "--async-slots", type=_non_negative_integer, default=None, metavar="N",
+        help="how many messages of async actors a process runs at a time (default: 100); "
+        "0 runs each of them on a worker thread",
+    )
+    add(
+        "--path", "-P", nargs="*", default=["."], metavar="DIR",
+        help="put these directories in front of the import path; the last one is searched first "
+        "(default: the current directory)",
+    )
+    add(
+        "--queues", "-Q", nargs="*", action=_SplitAtCommas, default=None, metavar="QUEUE",
+        help="serve these queues only, separated by spaces or commas (default: all)",
+    )
+    add(
+        "--worker-shutdown-timeout", type=int, default=600_000, metavar="MS",
+        help="how long running messages may take to finish when stopping "
+        "(default: %(default)s ms)",
+    )
+    # fmt: on
+
+
+def _add_process_options(parser: argparse.ArgumentParser) -> None:
+    # fmt: off
+    add = parser.add_argument
+    add("--pid-file", metavar="FILE", help="write the id of the main process to this file")
+    add("--log-file", metavar="FILE", help="append all logs to this file (default: stderr)")
+    add(
+        "--skip-logging", action="store_true",
+        help="leave the configuration of logging to the application",
+    )
+    add(
+        "--use-spawn", action="store_true",
+        help="start processes as fresh interpreters instead of forking them",
+    )
+    add(
+        "--fork-function", "-f", action="append", dest="forks", default=[],
+        metavar="MODULE:FUNCTION", help="run this function in a process of its own; repeatable",
+    )
+    add(
+        "--worker-fork-timeout", type=worker_fork_timeout_type, default=30_000.0, metavar="MS",
+        help="how long fork functions wait for the workers to boot (default: %(default)g ms)",
+    )
+    add(
+        "--die-with-child", action="store_true",
+        help="stop everything when a worker process dies, instead of replacing it",
+    )
+    # fmt: on
+
+
+def _add_watch_options(parser: argparse.ArgumentParser) -> None:
+    # fmt: off
+    add = parser.add_argument
+    add(
+        "--watch", type=folder_path, metavar="DIR",
+        help="reload when sources in this directory change (for development)",
+    )
+    add(
+        "--watch-use-polling", action="store_true",
+        help="look for changes regularly, for file systems that do not announce them",
+    )
+    add(
+        "--watch-include", "-i", action="append", dest="include_patterns", default=["**.py"],
+        metavar="PATTERN", help="also watch files like this; repeatable",
+    )
+    add(
+        "--watch-exclude", "-x", action="append", dest="exclude_patterns", default=None,
+        metavar="PATTERN", help="do not watch files like this; repeatable",
+    )
+    # fmt: on

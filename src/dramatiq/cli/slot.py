@@ -1,0 +1,210 @@
+"""One place among the children, as the supervisor sees it, and the process that fills it now."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from selectors import EVENT_READ
+from typing import TYPE_CHECKING, Any
+
+from .channel import ChildChannel, ReportReader
+from .logs import watch_logs
+from .signals import signals_blocked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+    from selectors import BaseSelector
+
+    from .channel import BootReport, Closeable
+    from .logs import LogReader, LogSink
+    from .restart import RestartHistory
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the slots share with the supervisor's loop.
+
+    Attributes:
+        context: How processes are started.
+        selector: Waits for the pipes; each key carries the function to call.
+        sink: Takes the log lines.
+        lifeline: Reading end, for the children.
+        on_report: Called with a slot and its report about booting, once that is complete.
+    """
+
+    context: BaseContext
+    selector: BaseSelector
+    sink: LogSink
+    lifeline: Connection
+    on_report: Callable[[Slot, BootReport], None]
+
+
+class Slot:
+    """A worker or fork process and those that replace it.
+
+    Args:
+        name: For the log, such as "Worker 0".
+        is_worker: True for a worker, False for a fork process.
+        target: What runs in the child; called with the arguments and the channel.
+        arguments: Go before the channel.
+        history: Counts the deaths.
+        loop: Of the supervisor.
+
+    Attributes:
+        is_first: Whether the process is the first one here.
+        ready_at: When it reported to be ready (monotonic seconds); None before.
+        has_reported: Whether it said anything about booting.
+        restart_at: When the next process is due (monotonic seconds); None if none is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        is_worker: bool,
+        target: Callable[..., None],
+        arguments: tuple[Any, ...],
+        history: RestartHistory,
+        loop: Loop,
+    ) -> None:
+        self.name = name
+        self.is_worker = is_worker
+        self.history = history
+        self.is_first = True
+        self.ready_at: float | None = None
+        self.has_reported = False
+        self.restart_at: float | None = None
+        self._loop = loop
+        self._target = target
+        self._arguments = arguments
+        self._process: BaseProcess | None = None
+        self._pipes: list[Connection] = []
+        self._log: LogReader | None = None
+        self._report: ReportReader | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process was started here and its end was not yet noticed."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None without a process."""
+        return None if self._process is None else self._process.pid
+
+    def ready_for_s(self, now_s: float) -> float | None:
+        """Return for how many seconds the present or last process is or was ready, or None."""
+        return None if self.ready_at is None else now_s - self.ready_at
+
+    @property
+    def pipes(self) -> tuple[Closeable, ...]:
+        """The supervisor's ends, which siblings must not keep open."""
+        return tuple(self._pipes)
+
+    def start(self, inherited: tuple[Closeable, ...]) -> None:
+        """Start a process. Supervisor's main thread only, and no other thread may exist.
+
+        Args:
+            inherited: What a forked child has to close because it belongs to the supervisor.
+
+        Raises:
+            OSError: No process or pipe could be made; nothing is left behind.
+        """
+        context, selector = self._loop.context, self._loop.selector
+        with ExitStack() as undo, ExitStack() as child_ends:
+            log, log_writer = self._make_pipe(undo, child_ends)
+            report, report_writer = self._make_pipe(undo, child_ends)
+            channel = ChildChannel(log_writer, report_writer, self._loop.lifeline, os.getpid())
+            if context.get_start_method() == "fork":
+                channel = channel.with_inherited((*inherited, log, report))
+            process = context.Process(  # type: ignore[attr-defined]  # every context has it
+                target=self._target, args=(*self._arguments, channel)
+            )
+            with signals_blocked():
+                process.start()
+            undo.pop_all()
+
+        self._process = process
+        self._pipes = [log, report]
+        self.restart_at = self.ready_at = None
+        self.has_reported = False
+        self._log = watch_logs(selector, log.fileno(), self._loop.sink)
+        self._report = ReportReader(report.fileno())
+        selector.register(report.fileno(), EVENT_READ, self._read_report)
+
+    def _make_pipe(self, undo: ExitStack, child_ends: ExitStack) -> tuple[Connection, Connection]:
+        """Make a pipe to read from without waiting; the child's end closes with its stack."""
+        reader, writer = self._loop.context.Pipe(duplex=False)
+        undo.callback(reader.close)
+        child_ends.callback(writer.close)
+        os.set_blocking(reader.fileno(), False)
+        return reader, writer
+
+    def _read_report(self) -> None:
+        if self._report is None:
+            return
+        report = self._report.read()
+        if report is not None:
+            self.has_reported = True
+            self._flush_log()  # what led to it was printed before
+            self._loop.on_report(self, report)
+        if self._report.at_end:
+            with suppress(KeyError):  # it was read to its end before
+                self._loop.selector.unregister(self._pipes[1].fileno())
+
+    def _flush_log(self) -> None:
+        if self._log is not None:
+            self._log.drain()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process, if there is one.
+
+        The id cannot belong to somebody else: a dead child keeps it until `reap` collects it.
+        """
+        if self.pid is not None:
+            os.kill(self.pid, number)
+
+    def reap(self) -> int | None:
+        """Collect the process if it has ended, with everything it left in its pipes.
+
+        Returns:
+            The exit code, negative for the number of a signal; None while it is running or
+            without a process.
+        """
+        process = self._process
+        if process is None or process.exitcode is None:
+            return None
+
+        self._read_report()
+        if self._log is not None:
+            self._log.finish()
+        for pipe in self._pipes:
+            with suppress(KeyError):  # its end was seen before
+                self._loop.selector.unregister(pipe.fileno())
+            pipe.close()
+        code = process.exitcode
+        process.join()
+        process.close()
+        self._process = self._log = self._report = None
+        self._pipes = []
+        self.is_first = False
+        return code
+
+
+def describe_exit(code: int) -> str:
+    """Say in words how a process ended.
+
+    Args:
+        code: The exit code, negative for the number of a signal.
+    """
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

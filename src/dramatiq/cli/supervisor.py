@@ -1,0 +1,314 @@
+"""The main process: starts the children, watches them, replaces them, stops them.
+
+It runs no code of the user and has a single thread, so that forking is safe at any time: no lock
+can be held by a thread that the child does not have. One loop waits for everything: log pipes,
+boot reports, signals (a child's death is one of them) and the next moment something is due.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import time
+from selectors import EVENT_READ, DefaultSelector
+from typing import TYPE_CHECKING
+
+from .child import fork_process, worker_process
+from .failures import RET_IMPORT, RET_KILLED, RET_OK
+from .restart import RestartHistory, RestartPolicy
+from .signals import StopRequests, try_unblock_signals
+from .slot import Loop, Slot, describe_exit
+
+if TYPE_CHECKING:
+    import argparse
+    import logging
+    from multiprocessing.context import BaseContext
+
+    from .channel import BootReport, Closeable
+    from .logs import LogSink
+    from .signals import SignalInbox
+
+#: Seconds that a process has to obey a second request to stop before it is killed.
+KILL_GRACE_S = 1.0
+
+#: Seconds that fork processes have to end after the last worker has.
+FORK_GRACE_S = 5.0
+
+#: Asks to start anew; None where the platform has no such signal.
+RELOAD_SIGNAL = getattr(signal, "SIGHUP", None)
+
+
+class Supervisor:
+    """Runs the children until they are asked to stop, or cannot go on.
+
+    Args:
+        args: The command line.
+        inbox: Takes the handled signals and SIGCHLD; open.
+        logger: Of the main process.
+        sink: Takes the lines of the children.
+        policy: How dead children are replaced.
+
+    Attributes:
+        wants_reload: Whether the last signal asked to start again.
+    """
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        inbox: SignalInbox,
+        logger: logging.Logger,
+        sink: LogSink,
+        policy: RestartPolicy | None = None,
+    ) -> None:
+        self.wants_reload = False
+        self._args = args
+        self._inbox = inbox
+        self._logger = logger
+        self._policy = policy or RestartPolicy()
+        self._selector = DefaultSelector()
+        context = _start_context(use_spawn=getattr(args, "use_spawn", False))
+        self._lifeline, self._lifeline_holder = context.Pipe(duplex=False)
+        self._loop = Loop(context, self._selector, sink, self._lifeline, self._on_report)
+        self._requests = StopRequests()
+        self._is_stopping = False
+        self._exit_code = RET_OK
+        self._kill_at: float | None = None
+        self._workers = [self._worker_slot(index) for index in range(args.processes)]
+        self._forks: list[Slot] = []
+        self._waiting_forks: list[str] = list(getattr(args, "forks", None) or ())
+        self._forks_due_at: float | None = None
+        self._has_described = False
+
+    def run(self) -> int:
+        """Run until all children have ended.
+
+        Returns:
+            The exit code of the program.
+        """
+        self._selector.register(self._inbox.reader, EVENT_READ, self._take_signals)
+        fork_timeout_s = getattr(self._args, "worker_fork_timeout", 30_000) / 1000
+        self._forks_due_at = time.monotonic() + fork_timeout_s
+        try:
+            for slot in self._workers:
+                self._start(slot)
+            try_unblock_signals()
+            while self._is_needed():
+                for key, _ in self._selector.select(self._seconds_until_due()):
+                    key.data()
+                self._reap()
+                self._do_what_is_due(time.monotonic())
+        finally:
+            # If this loop fails, the children see the end of the lifeline and stop by themselves.
+            self._lifeline_holder.close()
+            self._lifeline.close()
+            self._selector.close()
+        return self._exit_code
+
+    # Starting
+
+    def _worker_slot(self, index: int) -> Slot:
+        return Slot(
+            f"Worker {index}",
+            is_worker=True,
+            target=worker_process,
+            arguments=(self._args, index),
+            history=RestartHistory(self._policy),
+            loop=self._loop,
+        )
+
+    def _fork_slot(self, path: str) -> Slot:
+        index = len(self._forks)
+        return Slot(
+            f"Fork {index} ({path})",
+            is_worker=False,
+            target=fork_process,
+            arguments=(self._args, index, path),
+            history=RestartHistory(self._policy),
+            loop=self._loop,
+        )
+
+    def _start(self, slot: Slot) -> None:
+        siblings = [pipe for each in self._slots for pipe in each.pipes]
+        inherited: tuple[Closeable, ...] = (
+            self._inbox,
+            self._selector,
+            self._lifeline_holder,
+            *siblings,
+        )
+        try:
+            slot.start(inherited)
+        except OSError as error:  # no memory, no process, no descriptor left
+            self._logger.error(  # noqa: TRY400 - the traceback would only show our own code
+                "%s cannot be started: %s.", slot.name, error
+            )
+            self._replace(slot, ready_for_s=None)
+
+    def _on_report(self, slot: Slot, report: BootReport) -> None:
+        if report.exit_code != RET_OK:
+            if not self._is_stopping:
+                self._logger.error("%s: %s", slot.name, report.explanation)
+                # Whatever fails the first time fails in every process, and after every restart.
+                if slot.is_worker and slot.is_first:
+                    self._abort(report.exit_code)
+            return
+
+        slot.ready_at = time.monotonic()
+        if slot.is_worker and not self._has_described:
+            self._has_described = True
+            self._describe(report)
+            self._waiting_forks.extend(report.forks)
+
+    def _describe(self, report: BootReport) -> None:
+        from dramatiq import __version__
+
+        self._logger.info(
+            "dramatiq %s: %d processes x %d threads. Ctrl-C to stop.",
+            __version__,
+            len(self._workers),
+            self._args.threads,
+        )
+        for line in report.summary:
+            self._logger.info("  %s", line)
+        for line in report.warnings:
+            self._logger.warning("%s", line)
+
+    def _start_waiting_forks(self, now_s: float) -> None:
+        """Start the fork functions once the workers have booted, or took too long to."""
+        if not self._waiting_forks:
+            return
+        have_booted = all(slot.has_reported or not slot.is_first for slot in self._workers)
+        if not have_booted and self._forks_due_at is not None and now_s < self._forks_due_at:
+            return
+        paths, self._waiting_forks = self._waiting_forks, []
+        for path in paths:
+            slot = self._fork_slot(path)
+            self._forks.append(slot)
+            self._start(slot)
+
+    # Watching
+
+    @property
+    def _slots(self) -> list[Slot]:
+        return [*self._workers, *self._forks]
+
+    def _is_needed(self) -> bool:
+        if any(slot.is_running for slot in self._slots):
+            return True
+        return not self._is_stopping and any(slot.restart_at for slot in self._workers)
+
+    def _seconds_until_due(self) -> float | None:
+        moments = [slot.restart_at for slot in self._slots]
+        moments.append(self._kill_at)
+        if self._waiting_forks:
+            moments.append(self._forks_due_at)
+        due = [moment for moment in moments if moment is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _do_what_is_due(self, now_s: float) -> None:
+        if not self._is_stopping:
+            for slot in self._slots:
+                if slot.restart_at is not None and slot.restart_at <= now_s:
+                    self._start(slot)
+            self._start_waiting_forks(now_s)
+        elif self._kill_at is None and not any(slot.is_running for slot in self._workers):
+            self._kill_at = now_s + FORK_GRACE_S
+
+        if self._kill_at is not None and self._kill_at <= now_s:
+            self._kill_at = None
+            self._send_to_all(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _reap(self) -> None:
+        for slot in self._slots:
+            pid = slot.pid
+            code = slot.reap()
+            if code is None:
+                continue
+            if self._is_stopping:
+                self._note_exit_code(slot, code)
+            elif slot.is_worker and getattr(self._args, "die_with_child", False):
+                self._logger.critical(
+                    "%s (PID %s) %s. Stopping all.", slot.name, pid, describe_exit(code)
+                )
+                self._abort(_exit_code_of(code))
+            elif slot.is_worker or code not in {RET_OK, RET_IMPORT}:
+                self._logger.error("%s (PID %s) %s.", slot.name, pid, describe_exit(code))
+                self._replace(slot, slot.ready_for_s(time.monotonic()))
+
+    def _replace(self, slot: Slot, ready_for_s: float | None) -> None:
+        """Have another process started later, or give up."""
+        delay_s = slot.history.delay_after_death(ready_for_s)
+        if delay_s is not None:
+            self._logger.info("%s starts again in %.1f s.", slot.name, delay_s)
+            slot.restart_at = time.monotonic() + delay_s
+        elif slot.is_worker:
+            self._logger.critical(
+                "%s died %d times in a row right after its start. Stopping all.",
+                slot.name,
+                slot.history.fast_deaths,
+            )
+            self._abort(RET_KILLED)
+        else:
+            self._logger.error("%s dies again and again, and is given up.", slot.name)
+
+    def _note_exit_code(self, slot: Slot, code: int) -> None:
+        """Keep the first code of a worker that says something went wrong."""
+        if slot.is_worker and self._exit_code == RET_OK:
+            self._exit_code = _exit_code_of(code)
+
+    # Stopping
+
+    def _take_signals(self) -> None:
+        for number in self._inbox.read():
+            if number != getattr(signal, "SIGCHLD", None):  # reaping follows anyway
+                self._on_stop_signal(number)
+
+    def _on_stop_signal(self, number: int) -> None:
+        is_repeated = self._requests.is_repeated(time.monotonic())
+        self.wants_reload = number == RELOAD_SIGNAL and self._exit_code == RET_OK
+        name = signal.Signals(number).name
+        forwarded = signal.Signals(number) if number == RELOAD_SIGNAL else signal.SIGTERM
+        if not self._is_stopping:
+            self._logger.info("%s: stopping%s.", name, " to reload" if self.wants_reload else "")
+            self._begin_stop(forwarded)
+        elif is_repeated:
+            self._logger.warning("%s again: ending at once.", name)
+            self._send_to_all(forwarded)
+            # A process whose interpreter is stuck cannot obey. Further requests do not put it off.
+            if self._kill_at is None:
+                self._kill_at = time.monotonic() + KILL_GRACE_S
+
+    def _abort(self, exit_code: int) -> None:
+        """Stop all because of a failure."""
+        self._exit_code = exit_code
+        self._requests.is_repeated(time.monotonic())  # the next signal is a second request
+        self._begin_stop(signal.SIGTERM)
+
+    def _begin_stop(self, number: signal.Signals) -> None:
+        self._is_stopping = True
+        for slot in self._slots:
+            slot.restart_at = None
+        self._send_to_all(number)
+
+    def _send_to_all(self, number: signal.Signals) -> None:
+        for slot in self._slots:
+            slot.send(number)
+
+
+def _exit_code_of(code: int) -> int:
+    """Map the exit code of a worker to one of the program: signals are 1."""
+    return RET_KILLED if code < 0 else code
+
+
+def _start_context(*, use_spawn: bool) -> BaseContext:
+    """Choose how children are started: forked on Linux unless asked otherwise."""
+    if not use_spawn and sys.platform.startswith("linux"):
+        return multiprocessing.get_context("fork")
+
+    context = multiprocessing.get_context("spawn")
+    if sys.platform != "win32":
+        # Its start unblocks signals that must stay blocked while a child is started.
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+    return context

@@ -1,0 +1,88 @@
+# Everything a contributor runs. Each target makes the environment it needs by itself.
+#
+#   make demo              survey the standard library with real worker processes
+#   make test              all that must hold: lint, types, imports, docs, tests
+#   make help              the other targets
+#
+# PYTHON=/path/to/python chooses the interpreter, VENV=directory the environment; ARGS='-k name'
+# goes on to the program that the target runs.
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BASE := $(VENV)/.base-installed
+DEV := $(VENV)/.dev-installed
+
+# Checks run side by side; where make can, it prints each one's output in one piece.
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test checks lint imports types docs pytest benchmark coverage format test-all-pythons clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-26s%s\n", $$1, $$2 }'
+
+$(BASE): pyproject.toml scripts/create-venv
+	@scripts/create-venv $(VENV) $(PYTHON)
+	@echo "Installing the library into $(VENV) ..."
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+# Dependency groups need pip 25.1; a new environment may hold an older one.
+$(DEV): $(BASE)
+	@echo "Installing the development tools into $(VENV) ..."
+	@$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@$(PIP) install --quiet --group dev
+	@touch $@
+
+demo: $(BASE) ## Run the example on real input: the sources of the standard library.
+	@$(BIN)/python -m examples.stdlib_survey $(ARGS)
+
+test: $(DEV) ## Run all that CI runs.
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(SYNC) checks
+	@$(MAKE) --no-print-directory pytest
+
+checks: lint imports types docs
+
+lint: $(DEV) ## Check style, format and spelling.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+imports: $(DEV) ## Check that imports run one way.
+	$(BIN)/lint-imports --no-logo
+
+types: $(DEV) ## Check the types of the library and of the typing tests.
+	$(BIN)/mypy
+
+docs: $(DEV) ## Build the documentation; warnings are errors.
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+pytest: $(DEV) ## Run the tests alone; ARGS are passed on.
+	$(BIN)/pytest $(ARGS)
+
+benchmark: $(BASE) ## Measure; ARGS='--peers dramatiq_sqlite --rounds 1' narrows it down.
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+coverage: $(DEV) ## Run the tests and show the lines and branches they leave out.
+	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+format: $(DEV) ## Rewrite the sources in the project's format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-all-pythons: ## Run the tests on every supported Python that is installed.
+	@failed=""; for python in $$(scripts/find-python --all); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "== Python $$version ($$python)"; \
+		$(MAKE) --no-print-directory pytest VENV=.venv-$$version PYTHON=$$python \
+			|| failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "Tests failed on Python$$failed." >&2; exit 1; fi
+
+clean: ## Remove environments, caches and built files.
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist docs/_build htmlcov .coverage .coverage.*

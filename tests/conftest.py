@@ -1,0 +1,54 @@
+"""What holds for every test: a clean environment, a deadline, and no failure that nobody saw.
+
+Warnings are errors (see `pyproject.toml`). Among them are exceptions that ended a thread, that
+were raised in a finalizer, and resources that were never closed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+import dramatiq.broker
+import dramatiq.message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Seconds a test may take in each directory; elsewhere the default of `pyproject.toml` holds.
+#: A test that needs more says so itself with `pytest.mark.timeout`.
+TIMEOUTS_S = {"unit": 20, "acceptance": 120, "typing": 120, "chaos": 180}
+
+#: A loaded machine makes single examples slow; the whole test still has its deadline.
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("default")
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Give each test the deadline of its directory."""
+    tests = Path(__file__).parent
+    for item in items:
+        if not item.path.is_relative_to(tests) or item.get_closest_marker("timeout"):
+            continue
+        timeout_s = TIMEOUTS_S.get(item.path.relative_to(tests).parts[0])
+        if timeout_s is not None:
+            item.add_marker(pytest.mark.timeout(timeout_s))
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the settings of whoever runs the tests; child processes inherit this too."""
+    for name in list(os.environ):
+        if name.lower().startswith("dramatiq_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_traces_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the global broker and encoder back, whatever the test sets them to."""
+    monkeypatch.setattr(dramatiq.broker, "global_broker", dramatiq.broker.global_broker)
+    monkeypatch.setattr(dramatiq.message, "global_encoder", dramatiq.message.global_encoder)

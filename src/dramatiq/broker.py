@@ -386,5 +386,13 @@ class Consumer:
             return settled, []
         return settled, self.fetch(max_messages, 0 if settlements else timeout_ms)
 
+    def recover(self) -> bool:
+        """Tell, after an error, whether this consumer can go on as if nothing had happened.
+
+        True promises that what it handed out is still its own. The default says no: it is closed
+        and replaced, and the broker delivers what was not settled again.
+        """
+        return False
+
     def wake(self) -> None:
         """Make a waiting `fetch` return soon. May be called from any thread."""

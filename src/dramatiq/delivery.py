@@ -71,6 +71,8 @@ class MessageProxy:
     _token: Any = None
     #: The consumer thread it came from.
     _origin: Any = None
+    #: Whether its settlement is out of the hands of whoever ran it: nobody may settle it again.
+    _is_handed_over: bool = False
     #: What follows from it; see `Broker.follow_ups`.
     _follow_ups: FollowUps | None = None
 
@@ -96,6 +98,11 @@ class MessageProxy:
         if name == "_message":
             raise AttributeError(name)
         return getattr(self._message, name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copied and pickled is what is known of the message; the delivery stays the original's.
+        own = ("_token", "_origin", "_is_handed_over", "_follow_ups")
+        return {name: value for name, value in vars(self).items() if name not in own}
 
     def __str__(self) -> str:
         return str(self._message)

@@ -183,6 +183,7 @@ class _StubConsumer(Consumer):
         #: Guards ``_outstanding``, the raw messages by their token.
         self._changed = Condition()
         self._outstanding: dict[object, bytes] = {}
+        self._is_woken = False
 
     def __next__(self) -> MessageProxy | None:
         messages = self.fetch(1, self.timeout)
@@ -192,14 +193,18 @@ class _StubConsumer(Consumer):
         """Return what is there, within the prefetch; wait for the first."""
         deadline = time.monotonic() + timeout_ms / 1000
         with self._changed:
-            if not self._changed.wait_for(self._has_room, timeout_ms / 1000):
-                return []
-            room = self.prefetch - len(self._outstanding)
+            self._changed.wait_for(lambda: self._is_woken or self._room() > 0, timeout_ms / 1000)
+        with self.queue.not_empty:
+            # Only with room: a queue tells one waiter of a message, so that one must take it.
+            if self._room() > 0:
+                self.queue.not_empty.wait_for(
+                    lambda: self._is_woken or self.queue.queue, deadline - time.monotonic()
+                )
+            self._is_woken = False
         messages: list[MessageProxy] = []
-        while len(messages) < min(max_messages, room):
+        while len(messages) < min(max_messages, self._room()):
             try:
-                remaining = 0 if messages else max(0.0, deadline - time.monotonic())
-                data = self.queue.get(block=remaining > 0, timeout=remaining or None)
+                data = self.queue.get_nowait()
             except Empty:
                 break
             message = self._receive(data)
@@ -207,8 +212,15 @@ class _StubConsumer(Consumer):
                 messages.append(message)
         return messages
 
-    def _has_room(self) -> bool:
-        return len(self._outstanding) < self.prefetch
+    def wake(self) -> None:
+        """Make a waiting `fetch`, or else the next one, return at once."""
+        self._is_woken = True
+        for condition in (self._changed, self.queue.not_empty):
+            with condition:
+                condition.notify_all()
+
+    def _room(self) -> int:
+        return self.prefetch - len(self._outstanding)
 
     def _receive(self, data: bytes) -> MessageProxy | None:
         try:
@@ -257,6 +269,9 @@ class _StubConsumer(Consumer):
             return True
         if settlement.outcome is Outcome.NACK:
             self.dead_letters.append(message)
+        else:
+            # Nobody looks at it any more; its traceback may hold the message.
+            MessageProxy.clear_exception(message)
         self.queue.task_done()
         return True
 
@@ -278,6 +293,10 @@ class _StubConsumer(Consumer):
         """Give messages back to the front of their queue, in their order."""
         for message in reversed(list(messages)):
             self._settle(Settlement(message, Outcome.REQUEUE))
+
+    def recover(self) -> bool:
+        """Nothing here can be lost."""
+        return True
 
     def close(self) -> None:
         """Give everything that was not settled back to the queue."""

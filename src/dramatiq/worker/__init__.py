@@ -18,7 +18,7 @@ QUEUE_PREFETCH = getenv_int("dramatiq_queue_prefetch") or 0
 #: Messages per delay queue and process; 0 leaves it to the worker.
 DELAY_QUEUE_PREFETCH = getenv_int("dramatiq_delay_queue_prefetch") or 0
 #: Milliseconds a thread waits for work before it looks around.
-WORKER_TIMEOUT = getenv_int("dramatiq_worker_timeout") or 1000
+WORKER_TIMEOUT: int = getenv_int("dramatiq_worker_timeout") or 1000
 
 from .consumer import ConsumerThread  # noqa: E402 (the constants come first)
 from .processing import has_results_middleware  # noqa: E402

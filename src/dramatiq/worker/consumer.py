@@ -12,25 +12,24 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from queue import PriorityQueue
 from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING
 
 from .. import worker as settings
-from ..common import current_millis, iter_queue, q_name
 from ..delivery import Outcome, Settlement
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
 from . import processing
+from .parking import Parking
 from .prefetch import Prefetch
 from .settling import Confirmation, Inbox, announce, conclude, wants_confirmation
-from .work_queue import _WorkQueueItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from queue import PriorityQueue
 
     from ..broker import Broker, Consumer, MessageProxy
-    from .work_queue import WorkQueue
+    from .work_queue import WorkQueue, _WorkQueueItem
 
 __all__ = ["ConsumerThread"]
 
@@ -72,13 +71,13 @@ class ConsumerThread(Thread):
         self.work_queue = work_queue
         self.worker_timeout = worker_timeout
         self.consumer: Consumer | None = None
-        self.delay_queue: PriorityQueue[_WorkQueueItem] = PriorityQueue()
         self.running = False
         self.paused = False
         self.paused_event = Event()
         self._pace = Prefetch(None if follow_pace else prefetch)
         self._free_slots = free_slots or (lambda _: prefetch)
         self._dispatch = dispatch or work_queue.add
+        self._parking = Parking(broker, self.logger)
         self._inbox = Inbox(self._wake)
         #: Settlements whose broker call failed; repeated first. This thread only.
         self._unsettled: list[Settlement] = []
@@ -87,6 +86,13 @@ class ConsumerThread(Thread):
         self._woken = Event()
         self._stopping = Event()
         self._fetching = True
+        self._is_connected = False
+        self._is_starving = False
+
+    @property
+    def delay_queue(self) -> PriorityQueue[_WorkQueueItem]:
+        """The messages that are parked here until they are due."""
+        return self._parking.queue
 
     # -- life
 
@@ -95,32 +101,49 @@ class ConsumerThread(Thread):
         self.logger.debug("Running consumer thread...")
         self.running = not self._stopping.is_set()
         self.broker.emit_after("consumer_thread_boot", self)
+        survives = False
         while self.running:
+            is_connection_error = False
             try:
-                self.consumer = self.broker.consume(
-                    queue_name=self.queue_name,
-                    prefetch=self.prefetch,
-                    timeout=self.worker_timeout,
-                )
+                if self.consumer is None or not survives:
+                    self.consumer = self._connect()
                 self._consume(self.consumer)
             except BrokerConnectionError as error:
                 self.logger.critical("Consumer encountered a connection error: %s", error)
-                # The broker takes back what it handed out over the lost connection.
-                self.delay_queue = PriorityQueue()
+                is_connection_error = True
             except Exception:
                 self.logger.critical("Consumer encountered an unexpected error.", exc_info=True)
             if self.running:
+                survives = self._survive(is_connection_error)
                 delay_s = settings.CONSUMER_RESTART_DELAY_SECS
                 self.logger.info("Restarting consumer in %0.2f seconds.", delay_s)
-                self.close()
                 self._stopping.wait(delay_s)
         self.broker.emit_before("consumer_thread_shutdown", self)
         self.logger.debug("Consumer thread stopped.")
+
+    def _connect(self) -> Consumer:
+        self._held = 0
+        return self.broker.consume(
+            queue_name=self.queue_name, prefetch=self.prefetch, timeout=self.worker_timeout
+        )
+
+    def _survive(self, is_connection_error: bool) -> bool:
+        """Tell, after an error, whether the consumer is still good; close it if it is not."""
+        if self.consumer is not None and self.consumer.recover():
+            return True
+        if is_connection_error:
+            # The broker takes back what it handed out over the lost connection.
+            self._parking.take_all()
+        self.close()
+        return False
 
     def pause(self) -> None:
         """Fetch no more; `paused_event` is set once that holds."""
         self.paused_event.clear()
         self.paused = True
+        # While there is no connection nothing is fetched; once there is, the thread looks first.
+        if not self._is_connected:
+            self.paused_event.set()
         self._wake()
 
     def resume(self) -> None:
@@ -144,7 +167,10 @@ class ConsumerThread(Thread):
     def close(self) -> None:
         """Give back what is parked here and close the consumer. Not while the thread fetches."""
         try:
-            self.requeue_messages(item.message for item in iter_queue(self.delay_queue))
+            parked = self._parking.take_all()
+            if parked and not self.is_owned:
+                # An owned one gives back by itself what it handed out.
+                self.requeue_messages(parked)
             if self.consumer is not None:
                 self.consumer.close()
         except BrokerConnectionError:
@@ -161,32 +187,39 @@ class ConsumerThread(Thread):
 
     def _consume(self, consumer: Consumer) -> None:
         step = self._step_owned if consumer.is_owned else self._step
-        while self.running:
+        self._is_connected = True
+        try:
+            while self.running:
+                if self.paused:
+                    self.paused_event.set()
+                step(consumer)
+            if consumer.is_owned:
+                self._flush(consumer)
+        finally:
+            self._is_connected = False
             if self.paused:
                 self.paused_event.set()
-            step(consumer)
-        if consumer.is_owned:
-            self._flush(consumer)
 
     def _step(self, consumer: Consumer) -> None:
         if self.paused or not self._fetching:
-            self._woken.wait(self.worker_timeout / 1000)
-            self._woken.clear()
+            self._wait(self._parking.wait_ms(self.worker_timeout))
         else:
-            self._receive(consumer.fetch(self.prefetch, self._time_to_next_eta()))
+            timeout_ms = self._parking.wait_ms(self.worker_timeout)
+            self._receive(consumer.fetch(self.prefetch, timeout_ms))
         self.handle_delayed_messages()
 
     def _step_owned(self, consumer: Consumer) -> None:
+        self.handle_delayed_messages()
         settlements = self._collect()
         self._pace.observe(len(settlements), time.monotonic())
         wanted = self._demand(len(settlements))
-        may_wait = self._inbox.about_to_wait()
+        timeout_ms = self._parking.wait_ms(self.worker_timeout)
+        may_wait = not settlements and self._inbox.about_to_wait()
         try:
             if settlements or (wanted and may_wait):
-                confirmed, messages = consumer.exchange(settlements, wanted, self.worker_timeout)
+                confirmed, messages = consumer.exchange(settlements, wanted, timeout_ms)
             elif may_wait:
-                self._woken.wait(self.worker_timeout / 1000)
-                self._woken.clear()
+                self._wait(timeout_ms)
                 return
             else:
                 return
@@ -195,28 +228,46 @@ class ConsumerThread(Thread):
         self._confirm(settlements, confirmed)
         self._receive(messages)
 
+    def _wait(self, timeout_ms: float) -> None:
+        self._woken.wait(timeout_ms / 1000)
+        self._woken.clear()
+
     def _demand(self, settling: int) -> int:
         if self.paused or not self._fetching:
             return 0
-        return self._pace.demand(
+        # Set before looking, so that whoever frees a slot afterwards sees it.
+        self._is_starving = True
+        wanted = self._pace.demand(
             held=self._held - settling,
             free_slots=self._free_slots(self),
             others_waiting=not self.work_queue.empty(),
         )
+        self._is_starving = not wanted
+        return wanted
 
-    def _time_to_next_eta(self) -> float:
-        parked = self.delay_queue.queue
-        if not parked:
-            return self.worker_timeout
-        return min(self.worker_timeout, max(0, parked[0].priority - current_millis()))
+    def feed(self) -> None:
+        """Tell that a slot got free, in case this thread waits for one. Any thread."""
+        if self._is_starving:
+            self._is_starving = False
+            self._wake()
 
     def _receive(self, messages: list[MessageProxy]) -> None:
         if not messages:
             return
         self._held += len(messages)
-        ready = []
-        for message in messages:
-            priority = self._admit(message)
+        if not self._fetching:
+            # They came while we were told to stop: nobody would start them.
+            self.requeue_messages(messages)
+            return
+        ready: list[tuple[float, MessageProxy]] = []
+        for number, message in enumerate(messages):
+            try:
+                priority = self._admit(message)
+            except BaseException:
+                # A hook's error must not strand this message and its neighbours.
+                self.requeue_messages(messages[number:])
+                self._dispatch(ready)
+                raise
             if priority is not None:
                 ready.append((priority, message))
         self._dispatch(ready)
@@ -231,55 +282,18 @@ class ConsumerThread(Thread):
         """Return the priority of a message that is ready to run; None if it was dealt with."""
         message._origin = self
         envelope = message._message
-        if "eta" in envelope.options and self._park(message):
+        if "eta" in envelope.options and self._parking.park(message):
             return None
         try:
             return self.broker.get_actor(envelope.actor_name).priority
         except ActorNotFound as error:
-            self._reject_unknown(message, error)
+            processing.reject_unknown(self.broker, message, error)
+            self.post_process_message(message)
             return None
 
-    def _reject_unknown(self, message: MessageProxy, error: ActorNotFound) -> None:
-        self.logger.error(
-            "Message %s is for actor %r, which is not declared here (known: %s). Moving it to the "
-            "dead letters. Is the module that declares it imported by this worker?",
-            message.message_id,
-            message.actor_name,
-            ", ".join(sorted(self.broker.actors)) or "none",
-        )
-        message.fail()
-        message.stuff_exception(error)
-        self.post_process_message(message)
-
-    # -- messages with an eta
-
-    def _park(self, message: MessageProxy) -> bool:
-        eta = message.options["eta"]
-        if eta is None:
-            del message.options["eta"]
-            return False
-        if not isinstance(eta, (int, float)):
-            self.logger.warning(
-                "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
-            )
-            eta = message.options["eta"] = current_millis()
-        self.broker.emit_before("delay_message", message)
-        self.delay_queue.put(_WorkQueueItem(priority=eta, message=message))
-        return True
-
     def handle_delayed_messages(self) -> None:
-        """Enqueue the parked messages that are due, earliest first, then settle their originals.
-
-        In that order: a crash in between makes a duplicate, never a loss.
-        """
-        parked = self.delay_queue
-        while parked.queue and parked.queue[0].priority <= current_millis():
-            message = parked.get().message
-            due = message.copy(queue_name=q_name(message.queue_name))
-            del due.options["eta"]
-            self.broker.enqueue(due)
-            self.post_process_message(message)
-            parked.task_done()
+        """Enqueue the parked messages that are due, earliest first, then settle their originals."""
+        self._parking.release_due(self.post_process_message)
 
     # -- settling
 
@@ -292,7 +306,6 @@ class ConsumerThread(Thread):
         settlement = processing.settlement_of(message)
         if not self.is_owned:
             self._settle_now(settlement)
-            message._follow_ups = None
         elif self.announce(settlement):
             if not wants_confirmation(self.broker, settlement):
                 self.submit(settlement)
@@ -316,6 +329,7 @@ class ConsumerThread(Thread):
 
     def submit(self, settlement: Settlement) -> None:
         """Have this thread settle a message together with its next fetch."""
+        settlement.message._is_handed_over = True
         self._inbox.put(settlement)
 
     def requeue_messages(self, messages: Iterable[MessageProxy]) -> None:
@@ -332,6 +346,7 @@ class ConsumerThread(Thread):
             try:
                 if self.announce(settlement):
                     settled = self._connected_consumer().settle([settlement])[0]
+                    settlement.message._is_handed_over = True
                     conclude(self.broker, settlement, settled)
             except BrokerConnectionError as error:
                 delay_s = settings.POST_PROCESS_MESSAGE_RETRY_DELAY_SECS
@@ -362,7 +377,8 @@ class ConsumerThread(Thread):
 
     def _confirm(self, settlements: list[Settlement], confirmed: list[bool]) -> None:
         self._unsettled = []
-        self._held -= len(settlements)
+        # A replaced consumer's messages are settled too, and were not handed out by this one.
+        self._held = max(0, self._held - len(settlements))
         for settlement, settled in zip(settlements, confirmed, strict=True):
             if not settled:
                 self.logger.warning(
@@ -370,9 +386,10 @@ class ConsumerThread(Thread):
                     "it, or has run it, again.",
                     settlement.message,
                 )
-            if settlement.on_settled is not None:
+            if settlement.on_settled is None:
+                settlement.message._follow_ups = None
+            else:
                 settlement.on_settled(settled)
-            settlement.message._follow_ups = None
 
     def _flush(self, consumer: Consumer) -> None:
         """Settle what is left, at the end."""

@@ -22,7 +22,7 @@ from . import processing
 from .settling import conclude, wants_confirmation
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Coroutine, Hashable, Iterable
 
     from ..broker import Broker, MessageProxy
     from ..delivery import Settlement
@@ -39,19 +39,23 @@ class LoopRunner:
     Args:
         broker: The broker whose hooks are run.
         slots: How many may run at the same time.
+        on_idle: Called when a slot gets free and no message waits for it; the loop's thread.
     """
 
-    def __init__(self, broker: Broker, slots: int) -> None:
+    def __init__(
+        self, broker: Broker, slots: int, on_idle: Callable[[], None] | None = None
+    ) -> None:
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.slots = slots
+        self._on_idle = on_idle
         self._thread: EventLoopThread | None = None
         self._owns_thread = False
+        self._is_blocked = False
         self._sequence = count()
         self._waiting: list[tuple[float, int, MessageProxy]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], TaskTarget] = {}
         self._paused = False
-        self._is_stopping = False
         #: Guards ``_unfinished``, which both sides change.
         self._changed = Condition()
         self._unfinished = 0
@@ -112,12 +116,31 @@ class LoopRunner:
         Returns:
             The messages that were not finished, to be given back to the broker.
         """
-        if self._thread is None:
-            return []
         self._paused = True
         self.join_running(timeout_s)
-        future = asyncio.run_coroutine_threadsafe(self._cancel_all(), self._thread.loop)
-        return future.result(LOOP_TIMEOUT_S * 2)
+        return self._on_loop(self._cancel_all)
+
+    def drain(self) -> list[MessageProxy]:
+        """Start nothing more; return the messages that have not been started."""
+        self._paused = True
+        return self._on_loop(self._drain)
+
+    def _on_loop(
+        self, function: Callable[[], Coroutine[Any, Any, list[MessageProxy]]]
+    ) -> list[MessageProxy]:
+        if self._thread is None:
+            return []
+        future = asyncio.run_coroutine_threadsafe(function(), self._thread.loop)
+        try:
+            return future.result(LOOP_TIMEOUT_S * 2)
+        except TimeoutError:
+            self._is_blocked = True
+            self.logger.error(  # noqa: TRY400 (where we waited tells nothing)
+                "An async actor blocks the event loop, so its messages cannot be given back now; "
+                "the broker does that when the consumers close. Await instead of blocking, or "
+                "make it a plain function."
+            )
+            return []
 
     def close(self) -> None:
         """Stop the event loop thread, if it is ours."""
@@ -125,7 +148,8 @@ class LoopRunner:
         if thread is not None and self._owns_thread:
             if get_event_loop_thread() is thread:
                 set_event_loop_thread(None)
-            thread.stop()
+            if not self._is_blocked:
+                thread.stop()
 
     def _call_soon(self, callback: Any, *args: Any) -> None:
         if self._thread is None:
@@ -143,39 +167,39 @@ class LoopRunner:
         while self._waiting and not self._paused and len(self._tasks) < self.slots:
             message = heapq.heappop(self._waiting)[2]
             task = asyncio.get_running_loop().create_task(self._process(message))
-            self._tasks.add(task)
+            self._tasks[task] = TaskTarget(task, message)
             task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task).release()
         with self._changed:
             self._unfinished -= 1
             self._changed.notify_all()
         if not task.cancelled() and task.exception() is not None:
             self.logger.error("Unexpected failure in a slot.", exc_info=task.exception())
         self._start_waiting()
+        if self._on_idle is not None and not self._waiting:
+            self._on_idle()
 
-    async def _cancel_all(self) -> list[MessageProxy]:
-        self._is_stopping = True
+    async def _drain(self) -> list[MessageProxy]:
         unstarted = [message for _, _, message in self._waiting]
         self._waiting.clear()
         with self._changed:
             self._unfinished -= len(unstarted)
-        running = [task for task in self._tasks if task is not asyncio.current_task()]
-        interrupted: list[MessageProxy] = []
-        for task in running:
-            target: TaskTarget | None = getattr(task, "dramatiq_target", None)
-            if target is not None and target.abandon():
-                interrupted.append(target.message)
-        if running:
-            await asyncio.wait(running, timeout=LOOP_TIMEOUT_S)
+            self._changed.notify_all()
+        return unstarted
+
+    async def _cancel_all(self) -> list[MessageProxy]:
+        unstarted = await self._drain()
+        interrupted = [target.message for target in list(self._tasks.values()) if target.abandon()]
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=LOOP_TIMEOUT_S)
         return unstarted + interrupted
 
     async def _process(self, message: MessageProxy) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (this is a task)
-        target = TaskTarget(task, message)
-        task.dramatiq_target = target  # type: ignore[attr-defined]
+        target = self._tasks[task]
         _task_target.set(target)
         await self._run_message(message, target)
         if target.is_abandoned:
@@ -196,7 +220,14 @@ class LoopRunner:
             processing.after_skip(broker, message, skip)
         except BaseException as exception:
             if not target.is_abandoned:
-                processing.after_failure(broker, message, exception)
+                self._run_hooks_after_failure(message, exception)
+
+    def _run_hooks_after_failure(self, message: MessageProxy, exception: BaseException) -> None:
+        try:
+            processing.after_failure(self.broker, message, exception)
+        except BaseException:
+            # It would end the event loop, and every other message with it.
+            self.logger.exception("A hook after the failure of message %s failed.", message)
 
     async def _call(self, actor: Any, message: MessageProxy, target: TaskTarget) -> Any:
         function = actor.coroutine_function
@@ -242,7 +273,7 @@ class TaskTarget:
     __slots__ = ("_loop", "_task", "is_abandoned", "is_interruptible", "message", "requested")
 
     def __init__(self, task: asyncio.Task[None], message: MessageProxy) -> None:
-        self._task = task
+        self._task: asyncio.Task[None] | None = task
         self._loop = task.get_loop()
         self.message = message
         self.requested: type[BaseException] | None = None
@@ -264,17 +295,21 @@ class TaskTarget:
         self._loop.call_soon_threadsafe(self._interrupt, exception)
 
     def _interrupt(self, exception: type[BaseException]) -> None:
-        if self.is_interruptible:
+        if self.is_interruptible and self._task is not None:
             self.requested = exception
             self._task.cancel()
 
     def abandon(self) -> bool:
         """Cancel the actor for a shutdown; False if it is past that. The loop's thread only."""
-        if not self.is_interruptible:
+        if not self.is_interruptible or self._task is None:
             return False
         self.is_abandoned = True
         self._task.cancel()
         return True
+
+    def release(self) -> None:
+        """Let go of the task: its context holds this, and such a cycle would keep both alive."""
+        self._task = None
 
 
 def _call_if_open(loop: asyncio.AbstractEventLoop, callback: Any, *args: Any) -> None:

@@ -26,10 +26,12 @@ __all__ = [
     "after_success",
     "before",
     "has_results_middleware",
+    "reject_unknown",
     "settlement_of",
 ]
 
 logger = get_logger("dramatiq.worker", "WorkerThread")
+consumer_logger = get_logger("dramatiq.worker", "ConsumerThread")
 
 #: Errors that come back however often a follow-up is stored.
 _NEVER_STORABLE = (TypeError, ValueError, RecursionError, ActorNotFound, QueueNotFound)
@@ -44,6 +46,19 @@ def before(broker: Broker, message: MessageProxy) -> Actor[Any, Any] | None:
     """
     broker.emit_before("process_message", message)
     return None if message.failed else broker.get_actor(message._message.actor_name)
+
+
+def reject_unknown(broker: Broker, message: MessageProxy, error: ActorNotFound) -> None:
+    """Mark a message failed whose actor is not declared here."""
+    consumer_logger.error(
+        "Message %s is for actor %r, which is not declared here (known: %s). Moving it to the "
+        "dead letters. Is the module that declares it imported by this worker?",
+        message.message_id,
+        message.actor_name,
+        ", ".join(sorted(broker.actors)) or "none",
+    )
+    message.fail()
+    message.stuff_exception(error)
 
 
 def after_success(broker: Broker, message: MessageProxy, result: Any) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..delivery import Outcome, Settlement
 from ..logging import get_logger
+from ..threading import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,11 +55,11 @@ def wants_confirmation(broker: Broker, settlement: Settlement) -> bool:
 def conclude(broker: Broker, settlement: Settlement, settled: bool) -> None:
     """Run the hooks after the broker confirmed; none if the message was no longer ours."""
     signal = _HOOK.get(settlement.outcome)
-    if signal is None or not settled:
-        return
-    for envelope in settlement.envelopes:
-        broker.emit_after("enqueue", envelope.message, envelope.delay)
-    broker.emit_after(signal, settlement.message)
+    if signal is not None and settled:
+        for envelope in settlement.envelopes:
+            broker.emit_after("enqueue", envelope.message, envelope.delay)
+        broker.emit_after(signal, settlement.message)
+    settlement.message._follow_ups = None
 
 
 class Confirmation:
@@ -77,10 +78,13 @@ class Confirmation:
 
     def wait(self, is_possible: Callable[[], bool]) -> bool:
         """Wait until it is there, for as long as ``is_possible`` says it may still come."""
-        while not self._answered.wait(1):
-            if not is_possible():
-                return self._answered.is_set()
-        return True
+        while True:
+            try:
+                if self._answered.wait(1) or not is_possible():
+                    return self._answered.is_set()
+            except Interrupt:
+                # It was meant for the actor, which is done; only settling is left.
+                continue
 
 
 class Inbox:

@@ -62,7 +62,7 @@ class WorkerThread(Thread):
                 self._step()
             except Interrupt:
                 self.logger.debug("An interrupt arrived between two messages.")
-            except Exception:
+            except BaseException:
                 self.logger.exception("Unexpected failure in a worker thread; it goes on.")
         self.broker.emit_before("worker_thread_shutdown", self)
         self.logger.debug("Worker thread stopped.")
@@ -78,6 +78,17 @@ class WorkerThread(Thread):
             return
         try:
             self.process_message(message)
+        except Interrupt:
+            # It hit between two of our own steps. What was not handed over runs again.
+            if not message._is_handed_over and (consumer := self._consumer_of(message)):
+                consumer.requeue_messages([message])
+            raise
+        except Exception as exception:
+            # Ours raises nothing: it is a tool's that wraps it.
+            if not message._is_handed_over:
+                self._run_hooks_after_failure(message, exception)
+                self._post_process(message)
+            raise
         finally:
             self.work_queue.task_done()
 
@@ -85,10 +96,10 @@ class WorkerThread(Thread):
         """Run one message and hand over what became of it. Tracing tools wrap this method."""
         try:
             self._run_message(message)
-        except Interrupt as interrupt:
-            # It hit one of our own steps around the actor. The hooks may run twice, the message
-            # is not lost.
-            self._run_hooks_after_failure(message, interrupt)
+        except BaseException as exception:
+            # An interrupt hit one of our own steps around the actor, or a hook raised something
+            # like it. The hooks may run twice, the message is not lost.
+            self._run_hooks_after_failure(message, exception)
         self._post_process(message)
         message.clear_exception()
 
@@ -108,11 +119,22 @@ class WorkerThread(Thread):
     def _run_hooks_after_failure(self, message: MessageProxy, exception: BaseException) -> None:
         try:
             processing.after_failure(self.broker, message, exception)
-        except Interrupt:
-            self.logger.warning("Message %s was interrupted twice.", message)
+        except BaseException:
+            self.logger.warning("Message %s was interrupted twice.", message, exc_info=True)
 
     def _post_process(self, message: MessageProxy) -> None:
-        consumer = message._origin or self.consumers.get(message.queue_name)
+        consumer = self._consumer_of(message)
+        while consumer is not None:
+            try:
+                consumer.post_process_message(message)
+            except Interrupt:
+                # It was meant for the actor, which is done; only settling is left.
+                if not message._is_handed_over:
+                    continue
+            return
+
+    def _consumer_of(self, message: MessageProxy) -> ConsumerThread | None:
+        consumer: ConsumerThread | None = message._origin or self.consumers.get(message.queue_name)
         if consumer is None:
             self.logger.error(
                 "Message %s came from queue %r, which has no consumer in this worker; it is not "
@@ -120,8 +142,7 @@ class WorkerThread(Thread):
                 message,
                 message.queue_name,
             )
-            return
-        consumer.post_process_message(message)
+        return consumer
 
     def pause(self) -> None:
         """Take no more messages; `paused_event` is set once the current one is finished."""

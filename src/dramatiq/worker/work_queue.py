@@ -14,8 +14,10 @@ from queue import Empty, PriorityQueue, SimpleQueue
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
+from ..threading import Interrupt
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..broker import MessageProxy
 
@@ -46,6 +48,8 @@ class WorkQueue(PriorityQueue[Any]):
         self._lock = Lock()
         self._all_done = Condition(self._lock)
         self._unfinished = 0
+        #: Called by the thread that finished a message when no other is waiting.
+        self.on_idle: Callable[[], None] | None = None
 
     def add(self, entries: Iterable[tuple[float, MessageProxy]]) -> None:
         """Add messages with their priorities, lower first."""
@@ -64,12 +68,25 @@ class WorkQueue(PriorityQueue[Any]):
         Raises:
             Empty: If there is none in time, or `wake` was called.
         """
-        self._tokens.get(timeout=timeout_s)
+        entry = None
+        try:
+            self._tokens.get(timeout=timeout_s)
+            with self._lock:
+                if not self._heap:
+                    raise Empty
+                entry = self._heap[0]
+                heapq.heappop(self._heap)
+        except Interrupt:
+            self._put_back(entry)
+            raise
+        return entry[0], entry[2]
+
+    def _put_back(self, entry: tuple[float, int, Any] | None) -> None:
+        """Undo a `take` that was interrupted, wherever that hit it. Tokens may be too many."""
         with self._lock:
-            if not self._heap:
-                raise Empty
-            priority, _, message = heapq.heappop(self._heap)
-        return priority, message
+            if entry is not None and entry not in self._heap:
+                heapq.heappush(self._heap, entry)
+        self._tokens.put(None)
 
     def wake(self, takers: int) -> None:
         """Make that many waiting takers return with nothing."""
@@ -110,8 +127,11 @@ class WorkQueue(PriorityQueue[Any]):
         """Count one taken message as finished."""
         with self._lock:
             self._unfinished -= 1
+            is_idle = not self._heap
             if self._unfinished <= 0:
                 self._all_done.notify_all()
+        if is_idle and self.on_idle is not None:
+            self.on_idle()
 
     def join(self) -> None:
         """Wait until everything is finished."""

@@ -7,6 +7,7 @@ tables of consumers and threads change under ``_lock``.
 
 from __future__ import annotations
 
+import logging
 import time
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ class Worker:
         broker: Broker,
         *,
         queues: Iterable[str] | None = None,
-        worker_timeout: int | None = None,
+        worker_timeout: int = settings.WORKER_TIMEOUT,
         worker_threads: int = 8,
         async_slots: int = 100,
     ) -> None:
@@ -61,9 +62,10 @@ class Worker:
         self.consumer_whitelist = queues and set(queues)
         self.consumers: dict[str, ConsumerThread] = {}
         self.worker_threads = worker_threads
-        self.worker_timeout = settings.WORKER_TIMEOUT if worker_timeout is None else worker_timeout
+        self.worker_timeout = worker_timeout
         self.workers: list[WorkerThread] = []
         self.work_queue = WorkQueue()
+        self.work_queue.on_idle = self.feed_consumers
         self.async_slots = async_slots
         self._default_prefetch = min(2 * worker_threads, MAX_PREFETCH)
         self.queue_prefetch = settings.QUEUE_PREFETCH or self._default_prefetch
@@ -83,7 +85,8 @@ class Worker:
         middleware = self._middleware = _WorkerMiddleware(self)
         # Not through add_middleware, which would warn of a second worker's.
         self.broker.middleware.append(middleware)
-        if any(self.runs_on_loop(actor) for actor in list(self.broker.actors.values())):
+        if any(_is_async(actor) for actor in list(self.broker.actors.values())):
+            # Those that run on threads need the event loop too.
             self._loop_runner()
         for queue_name in self.broker.get_declared_queues():
             middleware.after_declare_queue(self.broker, queue_name)
@@ -130,12 +133,16 @@ class Worker:
         consumers = self._consumer_threads()
         for consumer in consumers:
             consumer.stop_fetching()
-        self._stop_running(timeout)
-        unstarted = self.work_queue.drain()
+        unstarted = self._stop_starting()
+        # At once: what is running may take long, and others could run these meanwhile.
         self._requeue([each for each in unstarted if each._origin.is_owned])
+        self._stop_running(timeout)
         for consumer in consumers:
             consumer.stop()
         join_all(consumers, timeout)
+        # Other consumers take back only while nobody fetches from them. An owned one gives back
+        # by itself what reached the work queue meanwhile.
+        unstarted += self.work_queue.drain()
         self._requeue([each for each in unstarted if not each._origin.is_owned])
         for consumer in consumers:
             consumer.close()
@@ -173,7 +180,7 @@ class Worker:
 
     # -- for consumer threads
 
-    def runs_on_loop(self, actor: Actor[Any, Any]) -> bool:
+    def runs_on_loop(self, actor: Actor[Any, Any] | None) -> bool:
         """Tell whether messages of ``actor`` run on the event loop rather than on a thread."""
         return (
             self.async_slots > 0
@@ -190,22 +197,24 @@ class Worker:
 
     def dispatch(self, entries: list[tuple[float, MessageProxy]]) -> None:
         """Give messages, with their priorities, to the runner that fits their actors."""
-        if not any(actor._coroutine_fn for actor in self._actors_of(entries)):
+        actors = self.broker.actors
+        names = {entry[1]._message.actor_name for entry in entries}
+        if not any(_is_async(actors.get(name)) for name in names):
             self.work_queue.add(entries)
             return
-        on_threads: list[tuple[float, MessageProxy]] = []
-        on_loop: list[tuple[float, MessageProxy]] = []
-        for entry in entries:
-            actor = self.broker.actors[entry[1]._message.actor_name]
-            (on_loop if self.runs_on_loop(actor) else on_threads).append(entry)
+        loop = self._loop_runner()
+        loop_names = {name for name in names if self.runs_on_loop(actors.get(name))}
+        on_loop = [entry for entry in entries if entry[1]._message.actor_name in loop_names]
+        on_threads = [entry for entry in entries if entry[1]._message.actor_name not in loop_names]
         if on_threads:
             self.work_queue.add(on_threads)
         if on_loop:
-            self._loop_runner().submit(on_loop)
+            loop.submit(on_loop)
 
-    def _actors_of(self, entries: list[tuple[float, MessageProxy]]) -> list[Any]:
-        actors = self.broker.actors
-        return [actors[name] for name in {entry[1]._message.actor_name for entry in entries}]
+    def feed_consumers(self) -> None:
+        """Tell the consumers that wait for a free slot of one. Any thread."""
+        for consumer in tuple(self.consumers.values()):
+            consumer.feed()
 
     def free_slots(self, consumer: ConsumerThread) -> int:
         """Return how many messages of that consumer's queue could start at once."""
@@ -231,8 +240,10 @@ class Worker:
             if self._loop is None:
                 from .loop import LoopRunner  # asyncio is only paid for with async actors
 
-                self._loop = LoopRunner(self.broker, self.async_slots)
+                self._loop = LoopRunner(self.broker, self.async_slots, self.feed_consumers)
                 self._loop.start()
+                if self._is_paused:
+                    self._loop.pause()
             return self._loop
 
     def _consumer_threads(self) -> list[ConsumerThread]:
@@ -250,7 +261,7 @@ class Worker:
             consumer = self.consumers[queue_name] = ConsumerThread(
                 broker=self.broker,
                 queue_name=queue_name,
-                prefetch=self.delay_prefetch if is_delay_queue else self.queue_prefetch,
+                prefetch=self.delay_prefetch if is_delay_queue else self._prefetch_of(queue_name),
                 work_queue=self.work_queue,
                 worker_timeout=self.worker_timeout,
                 follow_pace=self._follows_pace(),
@@ -264,6 +275,13 @@ class Worker:
     def _follows_pace(self) -> bool:
         """Whether nobody fixed the prefetch, by environment or assignment."""
         return not settings.QUEUE_PREFETCH and self.queue_prefetch == self._default_prefetch
+
+    def _prefetch_of(self, queue_name: str) -> int:
+        """Return how many messages to hold of a queue whose broker needs a number."""
+        actors = [each for each in self.broker.actors.values() if each.queue_name == queue_name]
+        if not self._follows_pace() or not any(self.runs_on_loop(each) for each in actors):
+            return self.queue_prefetch
+        return min(self.queue_prefetch + self.async_slots, MAX_PREFETCH)
 
     def _add_worker(self) -> None:
         worker = WorkerThread(
@@ -281,11 +299,16 @@ class Worker:
         if middleware is not None and middleware in self.broker.middleware:
             self.broker.middleware.remove(middleware)
 
-    def _stop_running(self, timeout: int) -> None:
-        deadline = time.monotonic() + timeout / 1000
+    def _stop_starting(self) -> list[MessageProxy]:
+        """Let the runners start nothing more; return what they have not started."""
         for worker in self.workers:
             worker.stop()
         self.work_queue.wake(len(self.workers))
+        unstarted = self.work_queue.drain()
+        return unstarted if self._loop is None else unstarted + self._loop.drain()
+
+    def _stop_running(self, timeout: int) -> None:
+        deadline = time.monotonic() + timeout / 1000
         join_all(self.workers, timeout)
         if self._loop is not None:
             self._requeue(self._loop.stop(max(0.0, deadline - time.monotonic())))
@@ -297,8 +320,11 @@ class Worker:
         for consumer, group in by_consumer.items():
             try:
                 consumer.requeue_messages(group)
-            except BrokerConnectionError:
-                self.logger.warning(
+            except Exception as error:
+                # Whatever a consumer raises, the others are still to be closed.
+                is_expected = isinstance(error, BrokerConnectionError)
+                self.logger.log(
+                    logging.WARNING if is_expected else logging.ERROR,
                     "Cannot give %d messages back to queue %r; its broker will deliver them again.",
                     len(group),
                     consumer.queue_name,
@@ -329,6 +355,11 @@ class _WorkerMiddleware(Middleware):
         """Consume the delay queue."""
         self.logger.debug("Adding consumer for delay queue %r.", queue_name)
         self.worker.add_consumer(queue_name, is_delay_queue=True)
+
+
+def _is_async(actor: Any) -> bool:
+    """Tell whether an actor, if it is one at all, has a coroutine function behind it."""
+    return getattr(actor, "_coroutine_fn", None) is not None
 
 
 def _wait_while_alive(thread: ConsumerThread | WorkerThread, event: Event) -> None:

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from dramatiq.worker.prefetch import MAX_PREFETCH, Prefetch
+
+
+def demand(prefetch, *, held=0, free_slots=0, others_waiting=False):
+    return prefetch.demand(held=held, free_slots=free_slots, others_waiting=others_waiting)
+
+
+@pytest.fixture
+def fast():
+    """A prefetch that has seen 1,000 messages a second."""
+    prefetch = Prefetch()
+    for tick in range(11):
+        prefetch.observe(100, tick / 10)
+    return prefetch
+
+
+def test_without_a_pace_the_free_slots_are_filled():
+    assert demand(Prefetch(), free_slots=8) == 8
+    assert demand(Prefetch(), free_slots=0) == 0
+
+
+def test_a_tenth_of_a_second_of_work_is_held(fast):
+    assert demand(fast) == 100
+    assert demand(fast, held=40) == 60
+    assert demand(fast, held=100) == 0
+    assert demand(fast, held=150) == 0
+
+
+def test_a_free_slot_is_filled_whatever_is_held(fast):
+    assert demand(fast, held=500, free_slots=3) == 3
+
+
+def test_no_pace_makes_a_hoard():
+    prefetch = Prefetch()
+    prefetch.observe(0, 0.0)
+    prefetch.observe(1_000_000, 1.0)
+
+    assert demand(prefetch) == MAX_PREFETCH
+    assert demand(prefetch, held=MAX_PREFETCH, free_slots=50) == 0
+
+
+def test_long_tasks_are_not_hoarded():
+    prefetch = Prefetch()
+    for second in range(10):
+        prefetch.observe(1, float(second))
+
+    assert demand(prefetch, held=8) == 0
+
+
+def test_a_pace_that_is_not_reached_any_more_fades(fast):
+    before = demand(fast)
+
+    fast.observe(0, 1.5)
+    halved = demand(fast)
+    fast.observe(0, 61.0)
+
+    assert halved == before // 2
+    assert demand(fast) == 0
+
+
+def test_a_burst_within_one_tick_of_the_clock_is_no_endless_pace():
+    prefetch = Prefetch()
+
+    prefetch.observe(0, 1.0)
+    prefetch.observe(10, 1.0)
+
+    assert demand(prefetch) == 1000
+
+
+def test_a_queue_has_one_message_waiting_beside_a_busy_one():
+    assert demand(Prefetch(), others_waiting=True) == 1
+    assert demand(Prefetch(), others_waiting=True, held=1) == 0
+
+
+@pytest.mark.parametrize(("held", "expected"), [(0, 16), (10, 6), (16, 0), (20, 0)])
+def test_a_fixed_prefetch_does_not_follow_the_work(held, expected):
+    prefetch = Prefetch(16)
+    prefetch.observe(0, 0.0)
+    prefetch.observe(10_000, 1.0)
+
+    assert demand(prefetch, held=held, free_slots=100, others_waiting=True) == expected

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..broker import Broker, MessageProxy
@@ -16,19 +17,21 @@ from ..common import current_millis, q_name
 from ..delivery import Envelope, current_follow_ups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..message import Message
 
-__all__ = ["StoreBroker", "new_delivery_id"]
+__all__ = ["StoreBroker", "new_delivery_ids"]
 
 
-def new_delivery_id() -> bytes:
-    """Return 16 bytes, unique and rising with time, so that they are cheap to index.
+def new_delivery_ids() -> Iterator[bytes]:
+    """Yield ids of 16 bytes, unique and rising with time, so that they are cheap to index.
 
-    The layout is that of UUID version 7 (RFC 9562, section 5.7) without its version bits.
+    Six bytes of milliseconds, as in UUID version 7 (RFC 9562, section 5.7), six random ones for
+    this call, and a counter.
     """
-    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)
+    prefix = (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(6)
+    return (prefix + number.to_bytes(4, "big") for number in count())
 
 
 class StoreBroker(Broker):
@@ -60,7 +63,8 @@ class StoreBroker(Broker):
         self, messages: Iterable[Message[Any]], *, delay: int | None = None
     ) -> list[Message[Any]]:
         """Store many messages in one step; all of them or, if it raises, none."""
-        envelopes = [self._prepare(message, delay) for message in messages]
+        ids = new_delivery_ids()
+        envelopes = [self._prepare(message, delay, next(ids)) for message in messages]
         follow_ups = current_follow_ups()
         if follow_ups is not None and follow_ups.store is self:
             follow_ups.envelopes.extend(envelopes)
@@ -73,12 +77,14 @@ class StoreBroker(Broker):
         self, message: Message[Any], *, delay: int | None = None
     ) -> Message[Any]:
         """Store ``message`` without blocking the running event loop."""
-        envelope = self._prepare(message, delay)
+        envelope = self._prepare(message, delay, next(new_delivery_ids()))
         await self._store_async([envelope])
         self._announce_stored([envelope])
         return envelope.message
 
-    def _prepare(self, message: Message[Any] | MessageProxy, delay: int | None) -> Envelope:
+    def _prepare(
+        self, message: Message[Any] | MessageProxy, delay: int | None, delivery_id: bytes
+    ) -> Envelope:
         if isinstance(message, MessageProxy):
             message = message._message
         if delay is not None or message.queue_name not in self.queues:
@@ -88,7 +94,7 @@ class StoreBroker(Broker):
         return Envelope(
             message,
             message.encode(),
-            delivery_id=new_delivery_id(),
+            delivery_id=delivery_id,
             delay=delay,
             eta=int(eta) if isinstance(eta, (int, float)) else None,
             priority=self._priority(message),

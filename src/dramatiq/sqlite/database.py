@@ -1,19 +1,23 @@
 """The database of one process for one file: connections, schema, fork safety.
 
 Every method may be called from any thread. ``_lock`` guards opening and closing; reads share one
-connection under ``_read_lock``. After a fork the child starts with nothing open: SQLite's
-connections must not be used, nor even closed, across a fork
+connection under ``_read_lock``, which is taken first.
+
+Before a fork everything is closed, to be opened again at the next use. Connections must not be
+carried across a fork, and to leave them unused in the child is not enough: SQLite remembers per
+process which locks it holds on which file, so the child would count on locks that it does not
+have. It would find the file locked for ever, or write to a log that its parent deletes
 (https://www.sqlite.org/howtocorrupt.html, section 2.6).
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sqlite3
 import threading
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -38,6 +42,8 @@ BUSY_TIMEOUT_MS = 10_000
 #: Pages (4 KiB) of the log at which SQLite copies it into the database file: about 16 MB, so
 #: that a burst is not slowed by copying the same pages over and over.
 CHECKPOINT_PAGES = 4_000
+#: Seconds a fork waits for writes that are on their way.
+FORK_PATIENCE_S = 5.0
 #: Oldest SQLite with everything used here (RETURNING).
 MIN_SQLITE_VERSION = (3, 35, 0)
 
@@ -103,6 +109,10 @@ class Database:
         self._read_lock = threading.Lock()
         self._writer: Writer | None = None
         self._reader: sqlite3.Connection | None = None
+        self._readers_opened = 0
+        #: While forking.
+        self._locks_held: list[threading.Lock] = []
+        self._unclosed: list[Writer] = []
 
     # -- opening
 
@@ -119,12 +129,7 @@ class Database:
         if is_open:
             self.write(lambda connection: _create_schema(connection, name, statements))
 
-    def connect(self) -> sqlite3.Connection:
-        """Open one more connection, for reading; whoever asked closes it.
-
-        Raises:
-            BrokerConnectionError: If the file cannot be opened; the text says why.
-        """
+    def _connect(self) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
                 self.path,
@@ -159,7 +164,7 @@ class Database:
         connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
 
     def _connect_writer(self) -> sqlite3.Connection:
-        connection = self.connect()
+        connection = self._connect()
         try:
             with self._lock:
                 schemas = dict(self._schemas)
@@ -213,7 +218,9 @@ class Database:
                 done.set_result(None)
 
         def tell_loop(_: Pending) -> None:
-            loop.call_soon_threadsafe(wake)
+            # The loop may have been closed meanwhile; then nobody waits any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(wake)
 
         pending = Pending(operation, frees_space=False)
         pending.on_done = tell_loop
@@ -233,8 +240,9 @@ class Database:
         with self._read_lock:
             if self._reader is None:
                 # The writer's connection creates the schema; make sure it has.
-                self.write(lambda _: None)
-                self._reader = self.connect()
+                self.write(lambda _: None, frees_space=True)
+                self._reader = self._connect()
+                self._readers_opened += 1
             try:
                 return operation(self._reader)
             except sqlite3.Error as error:
@@ -242,13 +250,32 @@ class Database:
                 self._reader = None
                 raise explain(error, str(self.path)) from error
 
-    def refuse_when_full(self) -> None:
+    def version(self) -> tuple[int, int]:
+        """Return something that changes when anybody has committed.
+
+        Raises:
+            BrokerConnectionError: If the file cannot be read.
+        """
+        data_version = self.read(
+            lambda connection: connection.execute("PRAGMA data_version").fetchone()[0]
+        )
+        return self._readers_opened, data_version
+
+    def refuse_when_full(self, added_bytes: int = 0) -> None:
         """Refuse to add anything while the space for settling is in use.
+
+        Args:
+            added_bytes: How much is to be added, where that is much.
 
         Raises:
             ConnectionClosed: If the disk is full.
         """
-        if not self.ballast.is_there():
+        ballast = self.ballast
+        if not ballast.is_there():
+            # The writer looks for space after each commit.
+            self.write(lambda _: None, frees_space=True)
+        # What is added is written twice: to the log, then to the database.
+        if not ballast.is_there() or (added_bytes and 3 * added_bytes > ballast.free_bytes()):
             raise ConnectionClosed(
                 f"SQLite database {self.path}: the disk is full; what is left is kept for settling "
                 "messages. Free some space and send the message again."
@@ -277,15 +304,44 @@ class Database:
         if writer is not None:
             writer.stop()
         with self._read_lock:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+            self._close_reader()
 
-    def forget_after_fork(self) -> None:
-        """Drop, without closing, what belongs to the parent process."""
-        inherited = (self._writer, self._reader)
-        # One reference too many for ever: not even the end of the interpreter may close them.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    # -- forking
+
+    def before_fork(self) -> None:
+        """Finish what was handed over, close the file, and keep others from opening it."""
+        for lock in (self._read_lock, self._lock):
+            if lock.acquire(timeout=FORK_PATIENCE_S):
+                self._locks_held.append(lock)
+        if len(self._locks_held) == 2 and self._stop_writer():
+            self._close_reader()
+
+    def _stop_writer(self) -> bool:
+        writer, self._writer = self._writer, None
+        if writer is None or writer.stop(FORK_PATIENCE_S):
+            return True
+        self._unclosed.append(writer)
+        return False
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._unclosed.clear()
+        while self._locks_held:
+            self._locks_held.pop().release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew. What could not be closed before the fork must not be closed after it."""
+        inherited = [*self._unclosed, self._writer, self._reader]
+        if any(inherited):
+            import ctypes
+
+            # One reference too many for ever: not even the end of the interpreter closes them.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
         self._reset()
 
 
@@ -298,12 +354,26 @@ def _create_schema(connection: sqlite3.Connection, name: str, statements: Sequen
     connection.execute("INSERT INTO schemas VALUES (?)", (name,))
 
 
-def _forget_all_after_fork() -> None:
+def _before_fork() -> None:
+    for database in list(_databases.values()):
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in list(_databases.values()):
+        database.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
     global _databases_lock  # noqa: PLW0603 (the parent's may be locked for ever in the child)
     _databases_lock = threading.Lock()
     for database in list(_databases.values()):
-        database.forget_after_fork()
+        database.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

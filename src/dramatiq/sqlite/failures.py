@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 
 from ..errors import BrokerConnectionError, ConnectionClosed, ConnectionFailed
 
-__all__ = ["explain", "is_disk_full"]
+__all__ = ["explain", "is_about_the_file", "is_disk_full", "is_passing"]
 
 #: For each fragment of SQLite's text: the class to raise, what it means and what helps.
 _EXPLANATIONS: tuple[tuple[str, type[BrokerConnectionError], str], ...] = (
@@ -55,7 +56,15 @@ _EXPLANATIONS: tuple[tuple[str, type[BrokerConnectionError], str], ...] = (
         "it is not an SQLite database. Choose another path, or move that file away",
     ),
     (
-        "malformed",
+        "already exists",
+        ConnectionFailed,
+        (
+            "it belongs to another application, which has tables of the same names. Choose another "
+            "path"
+        ),
+    ),
+    (
+        "disk image is malformed",
         ConnectionFailed,
         (
             "it is damaged. Stop the workers, keep a copy, and try the `.recover` command of the "
@@ -63,17 +72,46 @@ _EXPLANATIONS: tuple[tuple[str, type[BrokerConnectionError], str], ...] = (
         ),
     ),
 )
+#: Codes of errors after which the connection is as good as before.
+_PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 
 
 def explain(error: Exception, path: str) -> BrokerConnectionError:
     """Return the error to raise for one of SQLite's, or of the operating system's."""
-    text = str(error).lower()
+    text = "disk is full" if is_disk_full(error) else str(error).lower()
     for fragment, error_class, meaning in _EXPLANATIONS:
         if fragment in text:
             return error_class(f"SQLite database {path}: {meaning}. ({error})")
     return ConnectionClosed(f"SQLite database {path}: {error}")
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Tell whether there is no space left."""
-    return isinstance(error, sqlite3.OperationalError) and "disk is full" in str(error).lower()
+def is_disk_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or what caused it, means that there is no space left."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error):
+            # The second is what opening a file says that has no space for its shared memory.
+            if _code(error) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}:
+                return True
+        elif isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        error = error.__cause__
+    return False
+
+
+def is_passing(error: Exception) -> bool:
+    """Tell whether the connection that raised ``error`` can still be used."""
+    return isinstance(error, sqlite3.Error) and _code(error) & 0xFF in _PASSING
+
+
+def is_about_the_file(error: Exception) -> bool:
+    """Tell trouble with the file from a mistake in one operation."""
+    # Mistakes, a value that cannot be bound for example, come as further subclasses.
+    return isinstance(error, (sqlite3.OperationalError, OSError)) or type(error) in {
+        sqlite3.DatabaseError,
+        sqlite3.InternalError,
+    }
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Return SQLite's extended result code; 0 for errors of the Python module itself."""
+    return getattr(error, "sqlite_errorcode", 0)

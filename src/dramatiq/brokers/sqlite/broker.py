@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis, q_name
-from ...errors import ConnectionFailed, QueueJoinTimeout
+from ...errors import BrokerConnectionError, QueueJoinTimeout
+from ...failpoints import hit
 from ...inspection import DeadLetter, QueueCounts
 from ...sqlite import DEFAULT_PATH, open_database, path_of_url
 from .._store import StoreBroker
@@ -18,6 +21,7 @@ from .membership import Membership
 from .statements import insert, load, schema
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Sequence
 
     from ...delivery import Envelope
@@ -30,6 +34,10 @@ DEFAULT_DEAD_MESSAGE_TTL = 86_400_000 * 7
 DONE_TTL = 3_600_000
 #: Milliseconds between two looks at whether a joined queue is empty.
 JOIN_INTERVAL = 20
+#: Messages that are stored together from which on it is worth to see if they fit on the disk.
+MANY = 100
+#: Bytes a message takes beside its payload, indexes included.
+ROW_BYTES = 200
 
 
 class SQLiteBroker(StoreBroker):
@@ -83,6 +91,8 @@ class SQLiteBroker(StoreBroker):
         self._membership: Membership | None = None
         self._caretaker: Caretaker | None = None
         self.news = News()
+        #: The consumers that hold messages under this process's registration.
+        self.consumers: weakref.WeakSet[SQLiteConsumer] = weakref.WeakSet()
 
     @property
     def path(self) -> str:
@@ -97,12 +107,18 @@ class SQLiteBroker(StoreBroker):
     # -- sending
 
     def _store(self, envelopes: Sequence[Envelope]) -> None:
-        self.database.refuse_when_full()
-        self.database.write(lambda connection: insert(connection, envelopes))
+        self._refuse_when_full(envelopes)
+        self.database.write(partial(_insert, envelopes=envelopes))
 
     async def _store_async(self, envelopes: Sequence[Envelope]) -> None:
-        self.database.refuse_when_full()
-        await self.database.write_async(lambda connection: insert(connection, envelopes))
+        self._refuse_when_full(envelopes)
+        await self.database.write_async(partial(_insert, envelopes=envelopes))
+
+    def _refuse_when_full(self, envelopes: Sequence[Envelope]) -> None:
+        is_much = len(envelopes) >= MANY
+        self.database.refuse_when_full(
+            sum(len(envelope.payload) + ROW_BYTES for envelope in envelopes) if is_much else 0
+        )
 
     # -- receiving
 
@@ -152,7 +168,8 @@ class SQLiteBroker(StoreBroker):
 
     def _execute(self, name: str, arguments: dict[str, Any]) -> int:
         return self.database.write(
-            lambda connection: connection.execute(load(name), arguments).rowcount
+            lambda connection: connection.execute(load(name), arguments).rowcount,
+            frees_space=True,
         )
 
     # -- caring
@@ -222,6 +239,13 @@ class SQLiteBroker(StoreBroker):
         try:
             if membership is not None:
                 membership.leave()
-        except ConnectionFailed:
-            self.logger.debug("Closing a broker whose file is gone.", exc_info=True)
-        self.database.close()
+        except BrokerConnectionError as error:
+            # The lock of this process is gone all the same, so others take it for dead.
+            self.logger.warning("Cannot sign off; others take over what is left: %s", error)
+        finally:
+            self.database.close()
+
+
+def _insert(connection: sqlite3.Connection, envelopes: Sequence[Envelope]) -> None:
+    insert(connection, envelopes)
+    hit("sqlite.enqueue.before_commit")

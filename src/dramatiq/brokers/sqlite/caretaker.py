@@ -14,7 +14,6 @@ from ...errors import BrokerConnectionError
 from ...logging import get_logger
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
     from ...sqlite import Database
@@ -116,28 +115,18 @@ class Caretaker:
             self._stopping.wait(RESTART_S)
 
     def _care(self) -> None:
-        connection = self._database.connect()
-        try:
-            swept_at = maintained_at = float("-inf")
-            version = _data_version(connection)
-            while not self._stopping.is_set():
-                now = time.monotonic()
-                if now - swept_at >= SWEEP_S:
-                    swept_at = now
-                    self._sweep()
-                if now - maintained_at >= MAINTENANCE_S:
-                    maintained_at = now
-                    self._maintain()
-                if self._news.is_awaited:
-                    seen, version = version, _data_version(connection)
-                    if seen != version:
-                        self._news.tell()
-                self._stopping.wait(POLL_S if self._news.is_awaited else POLL_S * 4)
-        finally:
-            connection.close()
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    """Return a number that changes when another connection has committed."""
-    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-    return version
+        swept_at = maintained_at = float("-inf")
+        version = self._database.version()
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now - swept_at >= SWEEP_S:
+                swept_at = now
+                self._sweep()
+            if now - maintained_at >= MAINTENANCE_S:
+                maintained_at = now
+                self._maintain()
+            if self._news.is_awaited:
+                seen, version = version, self._database.version()
+                if seen != version:
+                    self._news.tell()
+            self._stopping.wait(POLL_S if self._news.is_awaited else POLL_S * 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ...broker import Consumer, MessageProxy
 from ...common import current_millis
@@ -11,8 +11,9 @@ from ...delivery import Outcome, Settlement
 from ...errors import BrokerConnectionError, ConnectionClosed, DecodeError
 from ...failpoints import hit
 from ...logging import get_logger
-from ...message import Message
-from .statements import insert, json_list, load, text_or_blob, unpack
+from ...sqlite.failures import is_disk_full
+from .statements import insert, json_list, load, printable, text_or_blob
+from .taking import Taken, decode, select_ready
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,13 +27,8 @@ __all__ = ["SQLiteConsumer"]
 MAX_BATCH = 1000
 #: Seconds between two comparisons of what the store says we hold with what we hold.
 RECONCILE_S = 10.0
-
-
-class _Taken(NamedTuple):
-    """Messages leased in one transaction."""
-
-    seqs: list[int]
-    payloads: list[bytes]
+#: Seconds after which a difference that was found must be found again to count.
+CONFIRM_S = 1.0
 
 
 class SQLiteConsumer(Consumer):
@@ -55,11 +51,15 @@ class SQLiteConsumer(Consumer):
         self.prefetch = prefetch
         self.timeout = timeout
         self.owner = broker.membership.owner()
-        self._held: set[int] = set()
+        #: What was handed out and not settled, by seq. The object itself tells one delivery from
+        #: another of the same message: only the latest can be settled.
+        self._held: dict[int, MessageProxy] = {}
         self._unknown: set[int] = set()
-        self._reconciled_at = time.monotonic()
+        self._reconcile_at = time.monotonic() + RECONCILE_S
+        self._batch_limit = MAX_BATCH
         self._is_woken = False
         self._is_struck_off = False
+        broker.consumers.add(self)
 
     # -- the contract of 2.x
 
@@ -82,14 +82,18 @@ class SQLiteConsumer(Consumer):
         """Give messages back to their places in the queue."""
         self.settle([Settlement(message, Outcome.REQUEUE) for message in messages])
 
+    def recover(self) -> bool:
+        """Tell whether our leases are still ours: errors of the file do not end them."""
+        # What was taken before the error may not have arrived here.
+        self._reconcile_at = 0.0
+        return not self._is_struck_off
+
     def close(self) -> None:
-        """Give back everything of this queue that was not settled."""
-        self._held.clear()
-        arguments = {"owner": self.owner, "queue": self.queue_name}
-        self.database.write(
-            lambda connection: connection.execute(load("release"), arguments).rowcount,
-            frees_space=True,
-        )
+        """Give back everything that was not settled."""
+        held, self._held = self._held, {}
+        self.broker.consumers.discard(self)
+        if held:
+            self._give_back(held)
 
     # -- many at a time
 
@@ -111,9 +115,11 @@ class SQLiteConsumer(Consumer):
                 f"worker {self.owner} was taken for dead and its messages were given to others; "
                 "it goes on as a new one"
             )
+        # Before taking anything: after an error from here on nobody would know of it.
+        self._reconcile()
         if not settlements and not (max_messages and self._wait(timeout_ms)):
             return [], []
-        count = min(max_messages, MAX_BATCH)
+        count = min(max_messages, self._batch_limit)
         try:
             settled, taken = self._transact(settlements, count)
         except BrokerConnectionError:
@@ -122,10 +128,9 @@ class SQLiteConsumer(Consumer):
             if not settlements:
                 raise
             return self._settle_apart(settlements), []
-        self._held.difference_update(each.message._token for each in settlements)
-        messages = [] if taken is None else self._receive(taken)
-        self._reconcile()
-        return settled, messages
+        for each in settlements:
+            self._forget(each.message)
+        return settled, [] if taken is None else self._receive(taken)
 
     def wake(self) -> None:
         """Make a waiting `fetch` return."""
@@ -164,59 +169,97 @@ class SQLiteConsumer(Consumer):
 
     def _transact(
         self, settlements: Sequence[Settlement], count: int
-    ) -> tuple[list[bool], _Taken | None]:
-        def operation(connection: sqlite3.Connection) -> tuple[list[bool], _Taken | None]:
+    ) -> tuple[list[bool], Taken | None]:
+        def operation(connection: sqlite3.Connection) -> tuple[list[bool], Taken | None]:
             settled = self._settle(connection, settlements) if settlements else []
             return settled, self._take(connection, count) if count else None
 
-        return self.database.write(operation, frees_space=bool(settlements))
+        try:
+            done = self.database.write(operation, frees_space=True)
+        except BrokerConnectionError as error:
+            if not is_disk_full(error):
+                raise
+            return self._transact_less(settlements, count, error)
+        self._batch_limit = min(2 * self._batch_limit, MAX_BATCH)
+        return done
 
-    def _take(self, connection: sqlite3.Connection, count: int) -> _Taken | None:
+    def _transact_less(
+        self, settlements: Sequence[Settlement], count: int, error: BrokerConnectionError
+    ) -> tuple[list[bool], Taken | None]:
+        """Do less at a time on a full disk, which may have space for that: first only settle."""
+        self._batch_limit = max(1, count // 8)
+        if settlements and count:
+            return self._transact(settlements, 0)
+        half = len(settlements) // 2
+        if half:
+            first = self._transact(settlements[:half], 0)[0]
+            return first + self._transact(settlements[half:], 0)[0], None
+        if count > 1:
+            return self._transact([], self._batch_limit)
+        raise error
+
+    def _take(self, connection: sqlite3.Connection, count: int) -> Taken | None:
         registered = "SELECT 1 FROM workers WHERE id = ?"
         if connection.execute(registered, (self.owner,)).fetchone() is None:
             self._is_struck_off = True
             return None
         queue = {"queue": self.queue_name}
-        connection.execute(load("promote"), {**queue, "now": current_millis()})
+        due = {**queue, "now": current_millis(), "count": self._batch_limit}
+        connection.execute(load("promote"), due)
         if connection.execute("SELECT 1 FROM done LIMIT 1").fetchone():
             connection.execute(load("skip_done"), queue)
-        seqs, payloads = connection.execute(
-            load("select_ready"), {**queue, "count": count}
-        ).fetchone()
-        if seqs is None:
-            return None
-        connection.execute(load("lease"), {"owner": self.owner, "seqs": f"[{seqs}]"})
-        hit("sqlite.take.before_commit")
-        return _Taken([int(seq) for seq in str(seqs).split(",")], unpack(payloads))
+        taken = select_ready(connection, self.queue_name, count)
+        if taken is not None:
+            hit("sqlite.take.before_lease")
+            arguments = {"owner": self.owner, "seqs": json_list(taken.seqs)}
+            connection.execute(load("lease"), arguments)
+            hit("sqlite.take.before_commit")
+        return taken
 
-    def _receive(self, taken: _Taken) -> list[MessageProxy]:
+    def _receive(self, taken: Taken) -> list[MessageProxy]:
+        hit("sqlite.take.after_commit")
         messages = []
+        bad = []
         for seq, payload in zip(taken.seqs, taken.payloads, strict=True):
             try:
-                message = Message.decode(payload)
+                message = decode(payload)
             except DecodeError as error:
-                self._bury(seq, payload, error)
+                bad.append((seq, payload, error))
                 continue
             # Due by now, or it would not have been taken; workers would wait for it again.
             if isinstance(message.options.get("eta"), (int, float)):
                 del message.options["eta"]
             proxy = MessageProxy(message)
             proxy._token = seq
-            self._held.add(seq)
+            self._held[seq] = proxy
             messages.append(proxy)
+        if bad:
+            self._bury(bad)
         return messages
 
-    def _bury(self, seq: int, payload: bytes, error: DecodeError) -> None:
+    def _bury(self, bad: Sequence[tuple[int, bytes, DecodeError]]) -> None:
         """Move what cannot be decoded to the dead letters, as it is."""
-        self.logger.error(
-            "Message in queue %r cannot be decoded; its %d bytes go to the dead letters as they "
-            "are. Was it written by hand, or with another encoder? %s",
-            self.queue_name,
-            len(payload),
-            error.error,
-        )
-        arguments = self._nack_arguments(seq, f"DecodeError: {error.error}", None)
-        self.database.write(lambda connection: connection.execute(load("nack"), arguments).rowcount)
+
+        def operation(connection: sqlite3.Connection) -> None:
+            for seq, _, error in bad:
+                reason = f"DecodeError: {error.error or error}"
+                connection.execute(load("nack"), self._nack_arguments(seq, reason, None))
+            hit("sqlite.bury.before_commit")
+
+        for _, payload, error in bad:
+            self.logger.error(
+                "Message in queue %r cannot be decoded; its %d bytes go to the dead letters as "
+                "they are. Was it written by hand, or with another encoder? %s",
+                self.queue_name,
+                len(payload),
+                printable(str(error.error or error)),
+            )
+        try:
+            self.database.write(operation, frees_space=True)
+        except BrokerConnectionError as error:
+            # Raising would take the good ones along. These are leased and nobody knows of them,
+            # so they go back to the queue before long and come here again.
+            self.logger.warning("They cannot be moved now: %s", error)
 
     # -- settling
 
@@ -224,14 +267,18 @@ class SQLiteConsumer(Consumer):
         self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
     ) -> list[bool]:
         """Settle all at once; if a lease turns out to be lost, find out which."""
+        hit("sqlite.settle.before_move")
+        settled = [self._is_held(each.message) for each in settlements]
+        ours = _where(settlements, settled)
         connection.execute("SAVEPOINT settle")
-        moved = self._move(connection, settlements)
-        settled = [True] * len(settlements)
-        if moved != len(settlements):
+        if self._move(connection, ours) != len(ours):
             connection.execute("ROLLBACK TO settle")
             held = self._still_held(connection)
-            settled = [each.message._token in held for each in settlements]
+            for index, each in enumerate(settlements):
+                settled[index] = settled[index] and each.message._token in held
+                held.discard(each.message._token)  # the second of the same message is too late
             self._move(connection, _where(settlements, settled))
+        if not all(settled):
             self._remember_done(connection, _where(settlements, [not each for each in settled]))
         connection.execute("RELEASE settle")
         hit("sqlite.settle.before_follow_ups")
@@ -266,7 +313,7 @@ class SQLiteConsumer(Consumer):
             "seq": seq,
             "owner": self.owner,
             "now": current_millis(),
-            "why": reason,
+            "why": printable(reason),
             "payload": None if payload is None else text_or_blob(payload),
         }
 
@@ -277,8 +324,15 @@ class SQLiteConsumer(Consumer):
     def _remember_done(
         self, connection: sqlite3.Connection, settlements: Sequence[Settlement]
     ) -> None:
-        """Keep others from running again what was finished under a lost lease."""
-        seqs = [each.message._token for each in settlements if each.outcome is Outcome.ACK]
+        """Keep others from running again what was finished under a lost lease.
+
+        Where something follows from it, a retry for example, that was not stored: it must run.
+        """
+        seqs = [
+            each.message._token
+            for each in settlements
+            if each.outcome is Outcome.ACK and not (each.envelopes or each.operations)
+        ]
         arguments = {"seqs": json_list(seqs), "now": current_millis()}
         connection.execute(load("remember_done"), arguments)
 
@@ -302,26 +356,41 @@ class SQLiteConsumer(Consumer):
                     reason=f"its consequences cannot be stored: {type(error).__name__}: {error}",
                 )
                 settled += self._transact([buried], 0)[0]
-            self._held.discard(each.message._token)
+            self._forget(each.message)
         return settled
 
-    # -- reconciling
+    # -- what is held
+
+    def _is_held(self, message: MessageProxy) -> bool:
+        return self._held.get(message._token) is message
+
+    def _forget(self, message: MessageProxy) -> None:
+        if self._is_held(message):
+            del self._held[message._token]
+
+    def _give_back(self, seqs: Iterable[int]) -> None:
+        def operation(connection: sqlite3.Connection) -> None:
+            arguments = {"owner": self.owner, "seqs": json_list(seqs)}
+            connection.execute(load("requeue"), arguments)
+            hit("sqlite.give_back.before_commit")
+
+        self.database.write(operation, frees_space=True)
 
     def _reconcile(self) -> None:
         """Give back leases that we do not know of, seen twice in a row: a reply was lost."""
         now = time.monotonic()
-        if now - self._reconciled_at < RECONCILE_S:
+        if now < self._reconcile_at:
             return
-        self._reconciled_at = now
-        unknown = self.database.read(self._still_held) - self._held
-        stray = unknown & self._unknown
-        self._unknown = unknown - stray
-        if stray:
-            self.logger.warning("Giving back %d messages that we did not know of.", len(stray))
-            arguments = {"owner": self.owner, "seqs": json_list(stray)}
-            self.database.write(
-                lambda connection: connection.execute(load("requeue"), arguments).rowcount
-            )
+        unknown = self.database.read(self._still_held)
+        # Other workers of this process share our registration.
+        for consumer in list(self.broker.consumers):
+            unknown.difference_update(list(consumer._held))
+        strays = unknown & self._unknown
+        if strays:
+            self.logger.warning("Giving back %d messages that we did not know of.", len(strays))
+            self._give_back(strays)
+        self._unknown = unknown - strays
+        self._reconcile_at = now + (CONFIRM_S if self._unknown else RECONCILE_S)
 
 
 def _where(settlements: Sequence[Settlement], chosen: Sequence[bool]) -> list[Settlement]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 try:
     import fcntl
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["LockFile", "lock_file_of"]
+
+#: Seconds for which everybody counts as alive after the file was replaced: each process notices
+#: that by itself, when it looks for dead workers.
+GRACE_S = 5
 
 #: By path; for the life of the process.
 _lock_files: dict[Path, LockFile] = {}
@@ -56,9 +61,10 @@ class LockFile:
                 "Use a broker with a server here."
             )
         self.path = path
-        #: Guards ``_descriptor`` and ``_own``.
+        #: Guards everything below.
         self._lock = threading.Lock()
         self._own: set[int] = set()
+        self._trusted_from = 0.0
         self._descriptor = self._open()
 
     def _open(self) -> int:
@@ -89,15 +95,32 @@ class LockFile:
     def is_alive(self, slot: int) -> bool:
         """Tell whether a living process holds that byte, this one included."""
         with self._lock:
-            if slot in self._own:
+            if slot in self._own or time.monotonic() < self._trusted_from:
                 return True
             if not self._try(slot):
                 return True
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, slot)
             return False
 
-    def is_replaced(self) -> bool:
-        """Tell whether the file was deleted or replaced under us: then nobody sees our lock."""
+    def follow(self) -> bool:
+        """If the file was deleted or replaced under us, lock our bytes in the present one.
+
+        Returns:
+            Whether it was.
+
+        Raises:
+            ConnectionFailed: If there is none and it cannot be made.
+        """
+        with self._lock:
+            if not self._is_replaced():
+                return False
+            # The old one stays open: whoever has not noticed yet looks there for us.
+            self._descriptor = self._open()
+            self._own = {slot for slot in self._own if self._try(slot)}
+            self._trusted_from = time.monotonic() + GRACE_S
+            return True
+
+    def _is_replaced(self) -> bool:
         try:
             found = self.path.stat()
         except OSError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...common import current_millis
 from ...failpoints import hit
 from ...logging import get_logger
-from .leases import lock_file_of
+from .leases import GRACE_S, lock_file_of
 from .statements import load
 
 if TYPE_CHECKING:
@@ -47,7 +47,10 @@ class Membership:
             if self._owner is None:
                 slot = self._lock_file.acquire()
                 try:
-                    self._owner = self._database.write(lambda connection: _join(connection, slot))
+                    hit("sqlite.join.before_write")
+                    self._owner = self._database.write(
+                        lambda connection: _join(connection, slot), frees_space=True
+                    )
                 except BaseException:
                     self._lock_file.release(slot)
                     raise
@@ -71,27 +74,29 @@ class Membership:
         if owner is None or slot is None:
             return
         try:
-            self._database.write(lambda connection: _strike_off(connection, owner))
+            self._database.write(partial(_strike_off, owner=owner), frees_space=True)
+            hit("sqlite.leave.before_unlock")
         finally:
             # Whatever happened to the row: without the lock, others will take it for dead.
             self._lock_file.release(slot)
 
     def sweep(self) -> int:
         """Take back what dead owners held; return how many messages that were."""
-        if self._lock_file.is_replaced():
+        if self._lock_file.follow():
             self.logger.critical(
-                "Lock file %s was deleted or replaced while in use: workers cannot see one another "
-                "any more, and messages may run twice. Stop all workers, then start them again.",
+                "Lock file %s was deleted or replaced while in use. It is made again, and workers "
+                "that died are noticed again in %d seconds. Leave that file alone: without it, "
+                "messages may run twice.",
                 self._lock_file.path,
+                GRACE_S,
             )
-            return 0
         owners = self._database.read(
             lambda connection: connection.execute("SELECT id, slot FROM workers").fetchall()
         )
         dead = [owner for owner, slot in owners if not self._lock_file.is_alive(slot)]
         reclaimed = 0
         for owner in dead:
-            moved = self._database.write(partial(_strike_off, owner=owner))
+            moved = self._database.write(partial(_strike_off, owner=owner), frees_space=True)
             self.logger.warning(
                 "Worker %d died: %d messages go back to their queues.", owner, moved
             )
@@ -117,6 +122,7 @@ def _join(connection: sqlite3.Connection, slot: int) -> int:
 def _strike_off(connection: sqlite3.Connection, owner: int) -> int:
     """Give back everything an owner held and strike it off."""
     moved = connection.execute(load("reclaim"), {"owner": owner}).rowcount
+    hit("sqlite.reclaim.before_delete")
     connection.execute("DELETE FROM workers WHERE id = ?", (owner,))
     hit("sqlite.reclaim.before_commit")
     return moved

@@ -3,5 +3,5 @@ UPDATE messages SET state = 0
 WHERE seq IN (
     SELECT seq FROM messages
     WHERE state = 1 AND queue = :queue AND position <= :now
-    ORDER BY position LIMIT 1000
+    ORDER BY position LIMIT :count
 )

@@ -11,9 +11,16 @@ Inherit a contract in a test module, supply its fixture, and pytest runs it:
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 with suppress(ImportError):  # the helpers need no pytest
     import pytest
 
     # Failed assertions in the contracts are explained like those of a test module.
-    pytest.register_assert_rewrite(__name__)
+    pytest.register_assert_rewrite(
+        *(
+            f"{__name__}.{path.stem}"
+            for path in Path(__file__).parent.glob("*.py")
+            if path.stem != "__init__"
+        )
+    )

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..broker import Broker
 from ..delivery import Outcome, Settlement
 from .broker_suite import BrokerSuite, OpenConsumer, ids_of
 from .waiting import wait_until
+
+if TYPE_CHECKING:
+    from ..broker import Broker
 
 __all__ = ["ConsumingTests"]
 

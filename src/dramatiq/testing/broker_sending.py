@@ -6,17 +6,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..broker import Broker
 from ..delivery import Outcome
 from ..errors import QueueNotFound
-from ..message import Message
 from ..middleware import Middleware, MiddlewareError, SkipMessage
 from .broker_suite import BrokerSuite, Ledger, OpenConsumer, Recorder, StartWorker, ids_of
 from .waiting import run_together
+
+if TYPE_CHECKING:
+    from ..broker import Broker
+    from ..message import Message
 
 __all__ = ["SendingTests"]
 
@@ -29,7 +31,11 @@ class SendingTests(BrokerSuite):
     ) -> None:
         consumer = open_consumer()
         message = self.make_message(
-            1, None, "☃ \x00 \x1e ' % {}", kwargs={"nested": {"list": [1.5, True]}}, options={"x": "y"}
+            1,
+            None,
+            "☃ \x00 \x1e ' % {}",
+            kwargs={"nested": {"list": [1.5, True]}},
+            options={"x": "y"},
         )
 
         stored = broker.enqueue(message)

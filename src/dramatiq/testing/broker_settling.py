@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from ..broker import Broker
 from ..delivery import Outcome, Settlement
 from ..errors import QueueJoinTimeout
 from ..message import Message
 from .broker_suite import BrokerSuite, OpenConsumer, ids_of
+
+if TYPE_CHECKING:
+    from ..broker import Broker
 
 __all__ = ["SettlingTests"]
 
@@ -120,8 +124,8 @@ class SettlingTests(BrokerSuite):
     def test_a_late_outcome_does_not_touch_a_later_delivery(
         self, broker: Broker, open_consumer: OpenConsumer
     ) -> None:
-        if not (self.fences_settlements and self.redelivers_on_close):
-            pytest.skip("this broker does not know")
+        if not self.tells_deliveries_apart:
+            pytest.skip("this broker fences by process, not by delivery")
         (message_id,) = self.fill(broker, 1)
         late, current = open_consumer(), open_consumer()
         stale = self.take(late, 1)[0]
@@ -150,6 +154,21 @@ class SettlingTests(BrokerSuite):
         successor = open_consumer()
         assert ids_of(self.take(successor, 2)) == sent[2:]
         self.assert_empty(successor)
+
+    def test_closing_a_consumer_leaves_alone_what_others_hold(
+        self, broker: Broker, open_consumer: OpenConsumer
+    ) -> None:
+        sent = self.fill(broker, 2)
+        closed, other = open_consumer(), open_consumer()
+        self.take(closed, 1)
+        held = self.take(other, 1)
+
+        closed.close()
+
+        if self.redelivers_on_close:
+            assert ids_of(self.take(other, 1)) == sent[:1]
+        self.assert_empty(other)
+        self.settle(other, held, Outcome.ACK)
 
     def test_a_queue_is_not_done_while_a_message_is_held(
         self, broker: Broker, open_consumer: OpenConsumer

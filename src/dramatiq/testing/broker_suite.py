@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pytest
 
 from ..actor import Actor
-from ..broker import Broker, Consumer, MessageProxy
 from ..delivery import Outcome, Settlement
 from ..message import Message
 from ..middleware import Middleware
 from ..worker import Worker
 from .waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..broker import Broker, Consumer, MessageProxy
 
 __all__ = ["BrokerSuite", "Ledger", "OpenConsumer", "Recorder", "StartWorker", "StoreError"]
 
@@ -37,7 +40,7 @@ class OpenConsumer(Protocol):
 class StartWorker(Protocol):
     """The fixture ``start_worker``."""
 
-    def __call__(self, **options: Any) -> Worker:
+    def __call__(self, *, queue_prefetch: int | None = None, **options: Any) -> Worker:
         """Start a worker that is stopped at the end of the test."""
 
 
@@ -140,6 +143,8 @@ class BrokerSuite:
     supports_wake: ClassVar[bool] = True
     #: Whether settling tells, and changes nothing, when a message is not the consumer's any more.
     fences_settlements: ClassVar[bool] = True
+    #: Whether that holds between the deliveries of one message to the same process too.
+    tells_deliveries_apart: ClassVar[bool] = True
     #: Whether messages that are given back come before those never fetched.
     requeues_to_front: ClassVar[bool] = True
     #: Whether closing a consumer gives back at once what it had not settled.
@@ -199,10 +204,13 @@ class BrokerSuite:
         """Workers that are stopped at the end."""
         workers: list[Worker] = []
 
-        def start_worker(**options: Any) -> Worker:
-            workers.append(Worker(broker, **{"worker_timeout": 100, **options}))
-            workers[-1].start()
-            return workers[-1]
+        def start_worker(*, queue_prefetch: int | None = None, **options: Any) -> Worker:
+            worker = Worker(broker, **{"worker_timeout": 100, **options})
+            if queue_prefetch is not None:
+                worker.queue_prefetch = queue_prefetch
+            workers.append(worker)
+            worker.start()
+            return worker
 
         yield start_worker
         for worker in workers:
@@ -222,7 +230,7 @@ class BrokerSuite:
         return Message(**{**defaults, **fields})
 
     def declare(
-        self, broker: Broker, fn: Callable[..., Any], name: str = "work", **options: Any
+        self, broker: Broker, fn: Callable[..., Any], name: Any = "work", **options: Any
     ) -> Actor[..., Any]:
         """Make an actor of a function; in queue ``default`` unless told otherwise."""
         fields = {key: options.pop(key, default) for key, default in _ACTOR_FIELDS.items()}

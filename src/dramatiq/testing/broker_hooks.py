@@ -1,0 +1,147 @@
+# ruff: noqa: D102 - a test's name is its sentence.
+"""The hooks that run in a message's life, with every broker; see `broker_contract`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ..middleware import SkipMessage
+from .broker_suite import JOIN_TIMEOUT, BrokerSuite, Ledger, Recorder, StartWorker
+from .waiting import wait_until
+
+if TYPE_CHECKING:
+    from ..broker import Broker
+
+__all__ = ["HookTests"]
+
+ENQUEUED = ["before_enqueue", "after_enqueue"]
+ENQUEUED_WITH_DELAY = ["before_enqueue(delay)", "after_enqueue(delay)"]
+ACKED = ["before_ack", "after_ack"]
+NACKED = ["before_nack", "after_nack"]
+SUCCEEDED = ["before_process_message", "after_process_message(result)"]
+FAILED = ["before_process_message", "after_process_message(exception)"]
+SKIPPED = ["before_process_message", "after_skip_message"]
+#: What a broker adds to the life of a delayed message whose delays are kept by workers.
+PARKED = ["before_delay_message", *ENQUEUED, *ACKED]
+
+
+class HookTests(BrokerSuite):
+    """Which hooks run, and in which order."""
+
+    @property
+    def due(self) -> list[str]:
+        """What runs when a delayed message is due."""
+        return [] if self.keeps_delays else PARKED
+
+    def assert_hooks(self, broker: Broker, recorder: Recorder, expected: list[str]) -> None:
+        """Wait until these hooks have run, in this order."""
+        broker.join("default", timeout=JOIN_TIMEOUT)
+        wait_until(lambda: len(recorder.hooks) >= len(expected))
+        assert recorder.hooks == expected
+
+    def test_a_message_that_succeeds(
+        self, broker: Broker, ledger: Ledger, recorder: Recorder, start_worker: StartWorker
+    ) -> None:
+        self.declare(broker, ledger.write).send(1)
+
+        start_worker()
+
+        self.assert_hooks(broker, recorder, [*ENQUEUED, *SUCCEEDED, *ACKED])
+        assert {queue_name for _, queue_name in recorder.events} == {"default"}
+
+    def test_a_delayed_message_that_succeeds(
+        self, broker: Broker, ledger: Ledger, recorder: Recorder, start_worker: StartWorker
+    ) -> None:
+        self.declare(broker, ledger.write).send_with_options(args=(1,), delay=10)
+
+        start_worker()
+
+        expected = [*ENQUEUED_WITH_DELAY, *self.due, *SUCCEEDED, *ACKED]
+        self.assert_hooks(broker, recorder, expected)
+
+    def test_a_message_that_fails_once_and_then_for_good(
+        self, broker: Broker, recorder: Recorder, start_worker: StartWorker
+    ) -> None:
+        def fail() -> None:
+            raise RuntimeError("failed")
+
+        self.declare(broker, fail, max_retries=1, min_backoff=1, max_backoff=1).send()
+
+        start_worker()
+
+        retried = ["before_enqueue(delay)", "before_ack"]
+        expected = [*ENQUEUED, *FAILED, *retried, *self.due, *FAILED, *NACKED]
+        # The broker's word on the first attempt may come while the second one runs.
+        confirmed = ["after_enqueue(delay)", "after_ack"]
+        broker.join("default", timeout=JOIN_TIMEOUT)
+        wait_until(lambda: len(recorder.hooks) >= len(expected + confirmed))
+        hooks = [hook for hook in recorder.hooks if hook not in confirmed]
+        assert hooks == [hook for hook in expected if hook not in confirmed]
+        assert [hook for hook in recorder.hooks if hook in confirmed][:2] == confirmed
+        assert recorder.hooks.count("after_ack") == expected.count("after_ack") + 1
+
+    def test_a_message_that_is_too_old(
+        self, broker: Broker, ledger: Ledger, recorder: Recorder, start_worker: StartWorker
+    ) -> None:
+        actor = self.declare(broker, ledger.write, max_age=1)
+        broker.enqueue(actor.message(1).copy(message_timestamp=1))
+
+        start_worker()
+
+        # This middleware is the last: an earlier one ended the message before it was asked.
+        self.assert_hooks(broker, recorder, [*ENQUEUED, "after_skip_message", *NACKED])
+
+    def test_a_message_that_its_actor_skips(
+        self, broker: Broker, recorder: Recorder, start_worker: StartWorker
+    ) -> None:
+        def skip() -> None:
+            raise SkipMessage
+
+        self.declare(broker, skip).send()
+
+        start_worker()
+
+        self.assert_hooks(broker, recorder, [*ENQUEUED, *SKIPPED, *ACKED])
+
+    def test_a_message_for_an_unknown_actor(
+        self, broker: Broker, recorder: Recorder, start_worker: StartWorker
+    ) -> None:
+        self.fill(broker, 1)
+
+        start_worker()
+
+        self.assert_hooks(broker, recorder, [*ENQUEUED, *NACKED])
+
+    def test_a_message_that_fails_without_retries(
+        self, broker: Broker, start_worker: StartWorker
+    ) -> None:
+        def fail() -> None:
+            raise RuntimeError("failed")
+
+        recorder = Recorder()
+        broker.middleware = [recorder]
+        self.declare(broker, fail).send()
+
+        start_worker()
+
+        self.assert_hooks(broker, recorder, [*ENQUEUED, *FAILED, *ACKED])
+
+    @pytest.mark.parametrize("is_async", [False, True], ids=["thread", "loop"])
+    def test_hooks_run_alike_for_plain_and_async_actors(
+        self,
+        broker: Broker,
+        ledger: Ledger,
+        recorder: Recorder,
+        start_worker: StartWorker,
+        is_async: bool,
+    ) -> None:
+        async def work() -> None:
+            ledger.write("ran")
+
+        self.declare(broker, work if is_async else lambda: ledger.write("ran")).send()
+
+        start_worker()
+
+        self.assert_hooks(broker, recorder, [*ENQUEUED, *SUCCEEDED, *ACKED])

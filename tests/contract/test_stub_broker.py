@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.testing.broker_contract import BrokerContract
+
+
+class TestStubBroker(BrokerContract):
+    supports_dead_letter_inspection = True
+    supports_raw_payloads = True
+
+    @pytest.fixture
+    def broker(self):
+        broker = StubBroker(fail_fast_default=False)
+        yield broker
+        broker.close()
+
+    def dead_payloads(self, broker, queue_name):
+        return [
+            message.args[0] if message.actor_name == "undecodable" else message.encode()
+            for message in broker.dead_letters_by_queue[queue_name]
+        ]
+
+    def store_raw(self, broker, queue_name, payload):
+        broker.queues[queue_name].put(payload)

@@ -9,6 +9,7 @@ from typing import Any
 from . import asyncio as asyncio
 from . import common as common
 from . import rate_limits as rate_limits
+from . import results as results
 from . import threading as threading
 from .actor import Actor, actor
 from .broker import Broker, Consumer, MessageProxy, get_broker, set_broker

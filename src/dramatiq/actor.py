@@ -6,7 +6,6 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from .asyncio import async_to_sync
@@ -15,7 +14,8 @@ from .logging import get_logger
 from .message import Message
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from datetime import timedelta
+    from typing import Self, TypeAlias
 
     #: Positional arguments of one call, or its keyword arguments.
     Call: TypeAlias = tuple[Any, ...] | Mapping[str, Any]
@@ -198,7 +198,7 @@ class Actor(Generic[P, R]):
 
         None for plain actors, and for those whose function or call was replaced.
         """
-        if self.fn is not self._own_fn or type(self).__call__ is not Actor.__call__:
+        if self.fn is not self._own_fn or type(self).__call__ is not _CALL:
             return None
         return self._coroutine_fn
 
@@ -218,11 +218,22 @@ class Actor(Generic[P, R]):
         # By name: whoever unpickles it has imported, or must import, the module that declares it.
         return _find_actor, (self.actor_name,)
 
+    def __copy__(self) -> Self:
+        # Like a function: there is one, whichever broker it is declared on.
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
     def __str__(self) -> str:
         return f"Actor({self.actor_name})"
 
     def __repr__(self) -> str:
         return f"Actor({self.fn!r}, queue_name={self.queue_name!r}, actor_name={self.actor_name!r})"
+
+
+#: Our own, to notice when a subclass or a tool has replaced it.
+_CALL = Actor.__call__
 
 
 @overload
@@ -343,9 +354,12 @@ def _is_async(fn: Callable[..., Any]) -> bool:
 
 
 def _milliseconds(delay: timedelta | int | None) -> int | None:
-    if isinstance(delay, timedelta):
-        return int(delay.total_seconds() * 1000)
-    return delay
+    if delay is None or isinstance(delay, (int, float)):
+        return delay
+    from datetime import timedelta  # only who passes one has paid for it
+
+    # Exact: multiplying the total seconds would lose a millisecond to rounding.
+    return int(delay / timedelta(milliseconds=1))
 
 
 def _find_actor(actor_name: str) -> Actor[Any, Any]:

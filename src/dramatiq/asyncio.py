@@ -53,10 +53,11 @@ def async_to_sync(async_fn: Callable[P, Awaitable[R]]) -> Callable[P, R]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         event_loop_thread = get_event_loop_thread()
         if event_loop_thread is None:
+            name = getattr(async_fn, "__name__", async_fn)
             raise RuntimeError(
-                f"Async function {async_fn.__name__!r} needs a running event loop thread and there "
-                "is none. A dramatiq worker provides it; elsewhere add the AsyncIO middleware to "
-                "the broker, or start an EventLoopThread and pass it to set_event_loop_thread()."
+                f"Async function {name!r} needs a running event loop thread and there is none. A "
+                "dramatiq worker provides it; elsewhere add the AsyncIO middleware to the broker, "
+                "or start an EventLoopThread and pass it to set_event_loop_thread()."
             )
         return event_loop_thread.run_coroutine(async_fn(*args, **kwargs))
 
@@ -134,8 +135,9 @@ class EventLoopThread(threading.Thread):
                 coro.close()
             raise RuntimeError("Event loop is not running.")
         run = _Run(coro)
-        self.loop.call_soon_threadsafe(run.start)
+        # An interrupt may arrive at any line: from here on the coroutine may be running.
         try:
+            self.loop.call_soon_threadsafe(run.start)
             # Short waits: an interrupt can only be delivered between them.
             while not run.finished.wait(self.interrupt_check_ival):
                 if not self.is_alive():
@@ -143,7 +145,9 @@ class EventLoopThread(threading.Thread):
             return run.result()
         except Interrupt as interrupt:
             self.loop.call_soon_threadsafe(run.cancel)
-            if not run.finished.wait(CLEANUP_TIMEOUT_S):
+            is_clean = run.finished.wait(CLEANUP_TIMEOUT_S)
+            run.forget()
+            if not is_clean:
                 raise RuntimeError(
                     "Timed out while waiting for the cancelled coroutine to finish."
                 ) from interrupt
@@ -153,12 +157,13 @@ class EventLoopThread(threading.Thread):
 class _Run(Generic[R]):
     """One coroutine on its way over the loop and back to the thread that waits for it."""
 
-    __slots__ = ("_awaitable", "_exception", "_result", "_task", "finished")
+    __slots__ = ("_awaitable", "_exception", "_is_forgotten", "_result", "_task", "finished")
 
     def __init__(self, awaitable: Awaitable[R]) -> None:
         self._awaitable = awaitable
         self._task: asyncio.Task[None] | None = None
         self._exception: BaseException | None = None
+        self._is_forgotten = False
         self._result: R
         #: Set when the coroutine has ended, its cleanup included.
         self.finished = threading.Event()
@@ -173,14 +178,24 @@ class _Run(Generic[R]):
         try:
             self._result = await self._awaitable
         except BaseException as exception:
-            self._exception = exception
+            if not self._is_forgotten:
+                self._exception = exception
         finally:
             self.finished.set()
 
     def cancel(self) -> None:
-        """Cancel the task; the loop's thread only."""
+        """Cancel the task, or never make it one; the loop's thread only."""
         if self._task is not None:
             self._task.cancel()
+            return
+        if isinstance(self._awaitable, Coroutine):
+            self._awaitable.close()
+        self.finished.set()
+
+    def forget(self) -> None:
+        """Drop what came out: nobody will ask, and its traceback leads back to this object."""
+        self._is_forgotten = True
+        self._exception = None
 
     def result(self) -> R:
         """Return or raise what came out, once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -82,6 +81,8 @@ def compute_backoff(
     Returns:
         ``(attempts + 1, milliseconds)``.
     """
+    import random  # it brings the hashes along, which most producers never need
+
     backoff: float = factor * 2 ** min(attempts, max_exponent)
     if not jitter:
         return attempts + 1, int(min(backoff, max_backoff))

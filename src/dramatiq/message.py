@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
+import os
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -42,7 +42,10 @@ def set_encoder(encoder: Encoder) -> None:
 
 def generate_unique_id() -> str:
     """Return a fresh UUID4 as text."""
-    return str(uuid.uuid4())
+    # What str(uuid.uuid4()) returns, in less than half the time: one is made for each message.
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Message(Generic[R_co]):
     def _parts(self) -> Iterator[tuple[str, Any]]:
         names = _parameter_names(self.actor_name)
         for index, value in enumerate(self.args):
-            yield f"argument {names[index] if index < len(names) else index!r}", value
+            yield f"argument {(names[index] if index < len(names) else index)!r}", value
         for name, value in self.kwargs.items():
             yield f"argument {name!r}", value
         for name, value in self.options.items():
@@ -207,13 +210,16 @@ Message._fields = tuple(field.name for field in dataclasses.fields(Message))
 
 
 def _parameter_names(actor_name: str) -> list[str]:
-    """Return the names, quoted, of an actor's parameters; none when it is not known here."""
+    """Return the names of an actor's parameters; none when it is not known here."""
     import inspect
 
     from . import broker  # only to word an error
 
     actor = broker.global_broker and broker.global_broker.actors.get(actor_name)
-    return [] if not actor else [repr(name) for name in inspect.signature(actor.fn).parameters]
+    try:
+        return list(inspect.signature(actor.fn).parameters) if actor else []
+    except (TypeError, ValueError):  # functions written in C may not tell
+        return []
 
 
 #: Errors that can be rebuilt from a text alone.

@@ -7,8 +7,6 @@ runs Python code, so a blocking system call is not cut short.
 from __future__ import annotations
 
 import contextvars
-import ctypes
-import platform
 import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
@@ -29,7 +27,9 @@ __all__ = [
 logger = get_logger(__name__)
 
 #: The Python implementation that is running.
-current_platform = platform.python_implementation()
+current_platform = {"cpython": "CPython", "pypy": "PyPy"}.get(
+    sys.implementation.name, sys.implementation.name
+)
 #: Where threads can be interrupted.
 supported_platforms = {"CPython"}
 
@@ -89,9 +89,17 @@ def current_interrupt_target() -> InterruptTarget:
     return _task_target.get() or ThreadTarget()
 
 
-def unsupported_platform() -> str | None:
-    """Return the name of this platform if threads cannot be interrupted on it, else None."""
-    return None if current_platform in supported_platforms else current_platform
+def unsupported_platform(platform_name: str) -> str | None:
+    """Return the name of this platform if threads cannot be interrupted on it, else None.
+
+    Args:
+        platform_name: What the caller's module knows as `current_platform`; either that or ours
+            may have been replaced.
+    """
+    for name in (platform_name, current_platform):
+        if name not in supported_platforms:
+            return name
+    return None
 
 
 def is_gevent_active() -> bool:
@@ -113,8 +121,18 @@ def raise_thread_exception(thread_id: int, exception: type[BaseException] | Base
             current_platform,
         )
         return
+    import ctypes  # only here: a worker may never interrupt anything
+
     count = ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread_id), ctypes.py_object(exception)
+        ctypes.c_ulong(thread_id), ctypes.py_object(_class_raising(exception))
     )
     if count == 0:
         logger.critical("Failed to set exception (%s) in thread %r.", name, thread_id)
+
+
+def _class_raising(exception: type[BaseException] | BaseException) -> type[BaseException]:
+    """Return a class whose call gives ``exception``: the interpreter refuses instances."""
+    if isinstance(exception, type):
+        return exception
+    exception_class = type(exception)
+    return type(exception_class.__name__, (exception_class,), {"__new__": lambda _: exception})

@@ -162,11 +162,12 @@ class Slot:
             self._log.drain()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process, if there is one.
+        """Send a signal to the process, if it is alive or not yet collected.
 
-        The id cannot belong to somebody else: a dead child keeps it until `reap` collects it.
+        Only then its id cannot belong to somebody else. Starting a process collects the dead ones
+        among its siblings, so having started it is not enough.
         """
-        if self.pid is not None:
+        if self._process is not None and self._process.exitcode is None and self.pid is not None:
             os.kill(self.pid, number)
 
     def reap(self) -> int | None:

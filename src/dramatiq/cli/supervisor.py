@@ -145,12 +145,13 @@ class Supervisor:
             self._replace(slot, ready_for_s=None)
 
     def _on_report(self, slot: Slot, report: BootReport) -> None:
+        if self._is_stopping:
+            return
         if report.exit_code != RET_OK:
-            if not self._is_stopping:
-                self._logger.error("%s: %s", slot.name, report.explanation)
-                # Whatever fails the first time fails in every process, and after every restart.
-                if slot.is_worker and slot.is_first:
-                    self._abort(report.exit_code)
+            self._logger.error("%s: %s", slot.name, report.explanation)
+            # Whatever fails the first time fails in every process, and after every restart.
+            if slot.is_worker and slot.is_first:
+                self._abort(report.exit_code)
             return
 
         slot.ready_at = time.monotonic()
@@ -163,10 +164,10 @@ class Supervisor:
         from dramatiq import __version__
 
         self._logger.info(
-            "dramatiq %s: %d processes x %d threads. Ctrl-C to stop.",
+            "dramatiq %s: %s x %s. Ctrl-C to stop.",
             __version__,
-            len(self._workers),
-            self._args.threads,
+            _counted(len(self._workers), "process", "processes"),
+            _counted(self._args.threads, "thread", "threads"),
         )
         for line in report.summary:
             self._logger.info("  %s", line)
@@ -286,6 +287,7 @@ class Supervisor:
 
     def _begin_stop(self, number: signal.Signals) -> None:
         self._is_stopping = True
+        self._waiting_forks.clear()
         for slot in self._slots:
             slot.restart_at = None
         self._send_to_all(number)
@@ -298,6 +300,10 @@ class Supervisor:
 def _exit_code_of(code: int) -> int:
     """Map the exit code of a worker to one of the program: signals are 1."""
     return RET_KILLED if code < 0 else code
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _start_context(*, use_spawn: bool) -> BaseContext:

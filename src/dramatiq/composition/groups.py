@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
-from uuid import uuid4
 
 from ..broker import get_broker
+from ..message import generate_unique_id
 from ..middleware.group_callbacks import GroupCallbacks
 from ..rate_limits import Barrier
 from ..results.errors import ResultMissing
@@ -93,7 +93,7 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
     def _with_callbacks(self) -> list[Child]:
         """Make a barrier for this run, and copies of the children that arrive at it."""
         middleware = self._find_middleware()
-        barrier_key = str(uuid4())
+        barrier_key = generate_unique_id()
         barrier = Barrier(middleware.rate_limiter_backend, barrier_key, ttl=middleware.barrier_ttl)
         barrier.create(len(self.children))
         options = {

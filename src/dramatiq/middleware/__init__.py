@@ -30,7 +30,6 @@ __all__ = [
     "SkipMessage",
     "TimeLimit",
     "TimeLimitExceeded",
-    "default_middleware",
     "raise_thread_exception",
 ]
 

@@ -10,6 +10,7 @@ from ..threading import (
     Interrupt,
     InterruptTarget,
     current_interrupt_target,
+    current_platform,
     unsupported_platform,
 )
 from .middleware import Middleware
@@ -86,7 +87,7 @@ class ShutdownNotifications(Middleware):
 
     def after_process_boot(self, broker: Broker) -> None:
         """Warn where threads cannot be interrupted."""
-        unsupported = unsupported_platform()
+        unsupported = unsupported_platform(current_platform)
         if unsupported is not None:
             warnings.warn(
                 "ShutdownNotifications cannot kill threads "

@@ -12,6 +12,7 @@ from ..threading import (
     Interrupt,
     InterruptTarget,
     current_interrupt_target,
+    current_platform,
     unsupported_platform,
 )
 from .middleware import Middleware
@@ -107,7 +108,7 @@ class TimeLimit(Middleware):
 
     def after_process_boot(self, broker: Broker) -> None:
         """Start enforcing; warn where threads cannot be interrupted."""
-        unsupported = unsupported_platform()
+        unsupported = unsupported_platform(current_platform)
         if unsupported is not None:
             warnings.warn(
                 f"TimeLimit cannot kill threads on your current platform ({unsupported!r}).",

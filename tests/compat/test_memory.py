@@ -11,6 +11,9 @@ import weakref
 import pytest
 
 import dramatiq
+from dramatiq import MessageProxy
+from dramatiq.brokers.sqlite import SQLiteBroker
+from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import AsyncIO, TimeLimit, TimeLimitExceeded
 
 #: Milliseconds after which a join gives up.
@@ -34,6 +37,22 @@ def without_collector():
     logging.disable(logging.NOTSET)
 
 
+@pytest.fixture(params=["stub", "sqlite"])
+def broker(request, monkeypatch, tmp_path):
+    """The process-wide broker; also one in memory that does not keep exceptions for tests."""
+    if request.param == "stub":
+        broker = StubBroker()
+        monkeypatch.setattr(
+            "dramatiq.brokers.stub._StubMessageProxy.clear_exception",
+            MessageProxy.clear_exception,
+        )
+    else:
+        broker = SQLiteBroker(tmp_path / "messages.db")
+    monkeypatch.setattr("dramatiq.broker.global_broker", broker)
+    yield broker
+    broker.close()
+
+
 @pytest.fixture
 def witnesses():
     return []
@@ -51,6 +70,12 @@ def released(witnesses):
     while any(each() for each in witnesses) and time.monotonic() < deadline:
         time.sleep(0.001)
     return not any(each() for each in witnesses)
+
+
+def wait(broker):
+    """Wait until nothing is left to run, whatever became of it."""
+    is_stub = isinstance(broker, StubBroker)
+    broker.join("default", timeout=DEADLINE, **({"fail_fast": False} if is_stub else {}))
 
 
 def declare(is_async, body, **options):
@@ -81,14 +106,14 @@ each_mode = pytest.mark.parametrize(
 @each_mode
 @pytest.mark.parametrize("max_retries", [None, 0, 2], ids=["no retries", "dead", "retried"])
 def test_an_exception_is_released(
-    stub_broker, running, witnesses, is_async, worker_options, adds_asyncio, max_retries
+    broker, running, witnesses, is_async, worker_options, adds_asyncio, max_retries
 ):
     options = {"max_retries": max_retries, "max_backoff": 0}
     if max_retries is None:
-        stub_broker.middleware = []
+        broker.middleware = []
         options = {}
     if adds_asyncio:
-        stub_broker.add_middleware(AsyncIO())
+        broker.add_middleware(AsyncIO())
 
     def body():
         witness = make_witness(witnesses)
@@ -96,11 +121,9 @@ def test_an_exception_is_released(
 
     actor = declare(is_async, body, **options)
 
-    with running(stub_broker, **worker_options):
+    with running(broker, **worker_options):
         actor.send()
-        stub_broker.join("default", timeout=DEADLINE, fail_fast=False)
-        # Dead letters keep their exceptions for tests, until they are flushed.
-        stub_broker.flush_all()
+        wait(broker)
 
         assert len(witnesses) == (max_retries or 0) + 1
         assert released(witnesses)
@@ -108,10 +131,10 @@ def test_an_exception_is_released(
 
 @each_mode
 def test_a_chained_exception_is_released(
-    stub_broker, running, witnesses, is_async, worker_options, adds_asyncio
+    broker, running, witnesses, is_async, worker_options, adds_asyncio
 ):
     if adds_asyncio:
-        stub_broker.add_middleware(AsyncIO())
+        broker.add_middleware(AsyncIO())
 
     def body():
         witness = make_witness(witnesses)
@@ -122,20 +145,17 @@ def test_a_chained_exception_is_released(
 
     actor = declare(is_async, body, max_retries=0)
 
-    with running(stub_broker, **worker_options):
+    with running(broker, **worker_options):
         actor.send()
-        stub_broker.join("default", timeout=DEADLINE, fail_fast=False)
-        stub_broker.flush_all()
+        wait(broker)
 
         assert released(witnesses)
 
 
 @each_mode
-def test_a_result_is_released(
-    stub_broker, running, witnesses, is_async, worker_options, adds_asyncio
-):
+def test_a_result_is_released(broker, running, witnesses, is_async, worker_options, adds_asyncio):
     if adds_asyncio:
-        stub_broker.add_middleware(AsyncIO())
+        broker.add_middleware(AsyncIO())
 
     if is_async:
 
@@ -148,19 +168,17 @@ def test_a_result_is_released(
 
     actor = dramatiq.actor(work)
 
-    with running(stub_broker, **worker_options):
+    with running(broker, **worker_options):
         actor.send()
-        stub_broker.join("default", timeout=DEADLINE)
+        wait(broker)
 
         assert released(witnesses)
 
 
 @each_mode
-def test_a_skip_is_released(
-    stub_broker, running, witnesses, is_async, worker_options, adds_asyncio
-):
+def test_a_skip_is_released(broker, running, witnesses, is_async, worker_options, adds_asyncio):
     if adds_asyncio:
-        stub_broker.add_middleware(AsyncIO())
+        broker.add_middleware(AsyncIO())
 
     def body():
         witness = make_witness(witnesses)
@@ -168,21 +186,21 @@ def test_a_skip_is_released(
 
     actor = declare(is_async, body)
 
-    with running(stub_broker, **worker_options):
+    with running(broker, **worker_options):
         actor.send()
-        stub_broker.join("default", timeout=DEADLINE)
+        wait(broker)
 
         assert released(witnesses)
 
 
 @each_mode
 def test_an_interrupt_is_released(
-    stub_broker, running, witnesses, is_async, worker_options, adds_asyncio
+    broker, running, witnesses, is_async, worker_options, adds_asyncio
 ):
-    stub_broker.middleware = [TimeLimit(time_limit=20, interval=5)]
+    broker.middleware = [TimeLimit(time_limit=20, interval=5)]
     if adds_asyncio:
-        stub_broker.add_middleware(AsyncIO())
-    stub_broker.emit_after("process_boot")
+        broker.add_middleware(AsyncIO())
+    broker.emit_after("process_boot")
     caught = threading.Event()
 
     if is_async:
@@ -210,15 +228,15 @@ def test_an_interrupt_is_released(
 
     actor = dramatiq.actor(work)
 
-    with running(stub_broker, **worker_options):
+    with running(broker, **worker_options):
         actor.send()
-        stub_broker.join("default", timeout=DEADLINE)
+        wait(broker)
 
         assert caught.wait(RELEASE_S)
         assert released(witnesses)
 
 
-def test_an_exception_in_a_hook_is_released(stub_broker, running, witnesses):
+def test_an_exception_in_a_hook_is_released(broker, running, witnesses):
     class Failing(dramatiq.Middleware):
         def before_process_message(self, broker, message):
             witness = make_witness(witnesses)
@@ -228,18 +246,18 @@ def test_an_exception_in_a_hook_is_released(stub_broker, running, witnesses):
             witness = make_witness(witnesses)
             raise ValueError(witness)
 
-    stub_broker.add_middleware(Failing())
+    broker.add_middleware(Failing())
     actor = declare(False, lambda: None)
 
-    with running(stub_broker):
+    with running(broker):
         actor.send()
-        stub_broker.join("default", timeout=DEADLINE)
+        wait(broker)
 
         assert len(witnesses) == 2
         assert released(witnesses)
 
 
-def test_arguments_are_released(stub_broker, running, witnesses):
+def test_arguments_are_released(broker, running, witnesses):
     """What is decoded from a message lives as long as the message runs."""
 
     class Decoder(dramatiq.JSONEncoder):
@@ -252,9 +270,9 @@ def test_arguments_are_released(stub_broker, running, witnesses):
     dramatiq.set_encoder(Decoder())
     actor = dramatiq.actor(lambda witness: None, actor_name="work")
     try:
-        with running(stub_broker):
+        with running(broker):
             actor.send()
-            stub_broker.join("default", timeout=DEADLINE)
+            wait(broker)
 
             assert len(witnesses) == 1
             assert released(witnesses)

@@ -134,3 +134,18 @@ def run_worker_until(folder, text):
         deadline.cancel()
         worker.stdout.close()
     return "".join(lines), worker.wait(TIMEOUT_S)
+
+
+def test_the_state_table_names_the_statements_there_are():
+    page = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folder = PROJECT / "src" / "dramatiq" / "brokers" / "sqlite" / "sql"
+    changing = {
+        path.name
+        for path in folder.glob("*.sql")
+        if re.search(r"^(INSERT|UPDATE|DELETE)\b.*\bmessages\b", path.read_text(), re.MULTILINE)
+    }
+
+    named = set(re.findall(r"`(\w+\.sql)`", page))
+
+    assert changing <= named
+    assert named <= {path.name for path in folder.glob("*.sql")}

@@ -43,10 +43,11 @@ def describe(broker: Broker, worker: Worker, queues: Collection[str] | None) -> 
     if len(served) > LISTED_AT_MOST:
         lines.append(f"and {len(served) - LISTED_AT_MOST} more queues")
     if not served:
-        lines.append("no actor is served: nothing was imported that declares one")
+        why = "none uses these queues" if by_queue else "nothing was imported that declares one"
+        lines.append(f"no actor is served: {why}")
     async_mode = worker.async_mode_summary()
     if async_mode:
-        lines.append(async_mode)
+        lines.append(f"async actors: {async_mode}")
     return lines
 
 

@@ -1,7 +1,7 @@
 """The life of a worker: its consumer threads, its worker threads, its event loop.
 
-Start order: hooks, consumers, threads, hooks. Stop order: hooks, fetching, running, giving back
-what was not started, settling, consumers, hooks. The thread that calls a method runs it; the
+Start order: hooks, consumers, threads, hooks. Stop order: hooks, fetching, giving back what was
+not started, running, settling, consumers, hooks. The thread that calls a method runs it; the
 tables of consumers and threads change under ``_lock``.
 """
 
@@ -94,6 +94,8 @@ class Worker:
             middleware.after_declare_delay_queue(self.broker, queue_name)
         for _ in range(self.worker_threads):
             self._add_worker()
+        # Their first look found no thread to run anything.
+        self.feed_consumers()
         self.broker.emit_after("worker_boot", self)
 
     def pause(self) -> None:

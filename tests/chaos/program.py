@@ -1,0 +1,116 @@
+"""The process that chaos tests start, kill and stop: a worker, a producer, or somebody in the way.
+
+Run as ``python program.py ROLE DATABASE LEDGER [ARGUMENT …]``. Every actor writes to the ledger
+when it starts and when it ends, each time in one append, which survives the death of its writer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+
+
+def write_line(ledger, *fields):
+    line = " ".join(map(str, (*fields, os.getpid(), time.monotonic_ns()))) + "\n"
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+def declare(broker, ledger):
+    """Declare the actors of all programs on a broker."""
+    import dramatiq
+
+    @dramatiq.actor(broker=broker, max_retries=1, min_backoff=10, max_backoff=20)
+    def work(number, duration_ms=0):
+        write_line(ledger, "start", number)
+        time.sleep(duration_ms / 1000)
+        write_line(ledger, "end", number)
+
+    @dramatiq.actor(broker=broker, max_retries=9, min_backoff=1, max_backoff=2)
+    def fail_once(number):
+        from dramatiq.middleware import CurrentMessage
+
+        write_line(ledger, "start", number)
+        if not CurrentMessage.get_current_message().options.get("retries"):
+            raise dramatiq.Retry("once", delay=1)
+        write_line(ledger, "end", number)
+
+    @dramatiq.actor(broker=broker, max_retries=0, throws=(LookupError,))
+    def fail(number):
+        write_line(ledger, "start", number)
+        raise LookupError(number)
+
+    @dramatiq.actor(broker=broker)
+    def pass_on(number):
+        write_line(ledger, "start", number)
+        write_line(ledger, "end", number)
+        return number + 1000
+
+    return {"work": work, "fail_once": fail_once, "fail": fail, "pass_on": pass_on}
+
+
+def make_broker(path, **options):
+    from dramatiq import middleware
+    from dramatiq.brokers.sqlite import SQLiteBroker
+
+    broker = SQLiteBroker(path, **options)
+    broker.add_middleware(middleware.CurrentMessage())
+    return broker
+
+
+def work(path, ledger, threads="4"):
+    """Work until asked to stop."""
+    from dramatiq.worker import Worker
+
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    broker = make_broker(path)
+    declare(broker, ledger)
+    worker = Worker(broker, worker_threads=int(threads), worker_timeout=200)
+    worker.start()
+    write_line(ledger, "ready", 0)
+    while not stopping.wait(1):
+        continue
+    worker.stop(timeout=5000)
+    broker.close()
+
+
+def produce(path, ledger, first, count, duration_ms="0"):
+    """Send messages one by one, and write down which of them were accepted."""
+    from dramatiq.errors import BrokerConnectionError
+
+    broker = make_broker(path)
+    actor = declare(broker, ledger)["work"]
+    for number in range(int(first), int(first) + int(count)):
+        try:
+            actor.send(number, int(duration_ms))
+        except BrokerConnectionError as error:
+            logging.getLogger("producer").warning("not accepted: %s", error)
+            write_line(ledger, "unknown", number)
+        else:
+            write_line(ledger, "sent", number)
+    broker.close()
+
+
+def hold(path, ledger, seconds):
+    """Keep the write lock for a while."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    write_line(ledger, "ready", 0)
+    time.sleep(float(seconds))
+    connection.execute("ROLLBACK")
+    connection.close()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s", level=logging.WARNING)
+    role, *arguments = sys.argv[1:]
+    {"work": work, "produce": produce, "hold": hold}[role](*arguments)

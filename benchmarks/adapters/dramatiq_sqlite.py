@@ -1,0 +1,73 @@
+"""This library on its SQLite broker, with its default middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import dramatiq
+from dramatiq.brokers.sqlite import SQLiteBroker
+
+from . import driver
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SETTINGS = driver.settings()
+MARKS = driver.marks()
+
+broker = SQLiteBroker(driver.store(), synchronous=SETTINGS.get("synchronous", "FULL"))
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor
+def no_op(index: int) -> None:
+    """Do nothing but leave a mark."""
+    MARKS.mark(index)
+
+
+@dramatiq.actor
+async def nap(index: int) -> None:
+    """Wait for a second, as for a slow server."""
+    await asyncio.sleep(1)
+    MARKS.mark(index)
+
+
+@dramatiq.actor
+def hello() -> None:
+    """Show that this process works."""
+    driver.greeting(MARKS)
+
+
+def version() -> str:
+    """Return the version of the system."""
+    return dramatiq.__version__
+
+
+def send(index: int) -> None:
+    """Enqueue one no-op."""
+    no_op.send(index)
+
+
+def send_many(indices: Sequence[int]) -> None:
+    """Enqueue many no-ops in one call."""
+    no_op.send_many([(index,) for index in indices])
+
+
+def nap_many(indices: Sequence[int]) -> None:
+    """Enqueue many tasks that wait for a second each."""
+    nap.send_many([(index,) for index in indices])
+
+
+def greet() -> None:
+    """Enqueue one greeting."""
+    hello.send()
+
+
+def commands(processes: int, threads: int) -> list[list[str]]:
+    """Return the command that starts the workers."""
+    command = [sys.executable, "-m", "dramatiq", __name__, "-p", str(processes), "-t", str(threads)]
+    if "async_slots" in SETTINGS:
+        command += ["--async-slots", str(SETTINGS["async_slots"])]
+    return [command]

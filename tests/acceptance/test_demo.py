@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
 
+NEW_LINE = b"\n"
 BROKEN = {
     "broken.py": b"def (:\n",
     "alpha/print.py": b'print "hello"\n',
@@ -127,8 +128,11 @@ def query(database, statement):
 
 def has_processes(group):
     """Tell whether anything of a process group is left."""
-    found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=False)
-    return found.returncode == 0
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -151,16 +155,17 @@ def test_a_run_ends_with_the_report(undisturbed):
 
     report = (folder / "report.txt").read_text()
     assert report in output
-    for line in (
-        "packages           4",
-        "files            500",
-        "os           500",
-        "gamma.delta  5.00",
+    lines = {" ".join(line.split()) for line in report.splitlines()}
+    assert {
+        "packages 4",
+        "files 500",
+        f"lines {sum(1 + index % 40 for index in range(500)) * GOOD.count(NEW_LINE):,}",
+        f"alpha/module_39.py {40 * GOOD.count(NEW_LINE)}",
+        "os 500",
+        "gamma.delta 2.00",
         "Files that could not be measured: 4",
-        "    SyntaxError: invalid syntax",
-    ):
-        assert line in report
-    assert "module_" in report
+        "SyntaxError: invalid syntax",
+    } <= lines
     assert "ignored" not in report
 
 
@@ -169,10 +174,11 @@ def test_failures_are_retried_and_dead_lettered_for_real(undisturbed):
 
     dead = query(
         folder / "dramatiq.db",
-        "SELECT payload ->> '$.args[1]', payload ->> '$.options.retries', why FROM messages",
+        "SELECT json_extract(payload, '$.args[1]'), json_extract(payload, '$.options.retries') "
+        "FROM messages WHERE state = 3",
     )
-    assert sorted(BROKEN) == sorted(path for path, _, _ in dead)
-    assert {3} == {failures for _, failures, _ in dead}
+    assert sorted(BROKEN) == sorted(path for path, _ in dead)
+    assert {3} == {failures for _, failures in dead}
     assert "Throughput: 504 files in " in output
     assert "Retries: 8\nDead letters: 4\n  2 x SyntaxError: Missing parentheses" in output
 
@@ -194,9 +200,8 @@ def test_a_run_killed_at_any_stage_continues_and_ends_with_the_same_report(
         run = start(tree)
         wait_for(database, condition)
         kill(run)
-    output = finish(start(tree))
+    finish(start(tree))
 
-    assert "continuing: 504 of 504 files done." in output
     expected = (undisturbed[0] / "report.txt").read_bytes()
     assert expected == (tmp_path / "survey" / "report.txt").read_bytes()
     assert [("ok",)] == query(queue, "PRAGMA integrity_check")

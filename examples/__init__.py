@@ -1,0 +1,3 @@
+"""Applications to copy from."""
+
+from __future__ import annotations

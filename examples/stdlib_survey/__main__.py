@@ -13,7 +13,7 @@ def main() -> int:
     """Run the survey; return the exit code."""
     arguments = _parse_arguments()
     # The terminal going away, or a polite kill, ends it as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
     # Handed to the workers too. The actors choose their broker when they are imported.

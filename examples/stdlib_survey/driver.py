@@ -113,7 +113,7 @@ def _subject(source: Path | None) -> tuple[str, Path]:
 def _plan(title: str, root: Path) -> None:
     # Without a plan, messages and a report are what is left of another survey. Nobody has the
     # broker's file open: we hold the lock, and have not used the broker yet.
-    for leftover in (*folder.glob("dramatiq.db*"), folder / "report.txt"):
+    for leftover in (*folder.glob("dramatiq.db*"), folder / "report.txt", folder / "workers.log"):
         leftover.unlink(missing_ok=True)
     paths = list(find_sources(root))
     if not paths:

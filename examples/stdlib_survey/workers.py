@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -17,9 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Seconds the workers have to finish what they are running.
 STOP_TIMEOUT_S = 30.0
 #: Seconds to wait for the lock: processes that were killed a moment ago take a little to be gone.
-LOCK_TIMEOUT_S = 3.0
+LOCK_TIMEOUT_S = 1.0
 #: Seconds between two tries.
 LOCK_INTERVAL_S = 0.05
+#: Characters of the process id that is noted in the lock file.
+PID_WIDTH = 20
 
 
 class SurveyError(Exception):
@@ -36,7 +40,7 @@ class Workers:
         folder: Where their log goes.
         processes: How many processes.
         threads: How many threads each of them has.
-        lock: What `lock` returned; they hold it too.
+        lock: What `lock` returned; they inherit it.
     """
 
     def __init__(self, folder: Path, *, processes: int, threads: int, lock: int) -> None:
@@ -52,7 +56,7 @@ class Workers:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.DEVNULL, pass_fds=[self._lock]
         )
-        os.pwrite(self._lock, f"{self._process.pid:<20}".encode(), 0)
+        os.pwrite(self._lock, f"{self._process.pid:<{PID_WIDTH}}".encode(), 0)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,35 +80,43 @@ class Workers:
 
 
 def lock(folder: Path) -> int:
-    """Make sure that nobody else surveys in this folder, for as long as this process lives.
+    """Make sure that only this process and its workers survey in this folder.
 
-    The workers inherit the lock. So it also shows workers that outlived a program which was
-    killed alone.
+    Locks go with the processes that hold them, however these end. The workers inherit theirs: it
+    tells of workers that outlived their program, when that was killed alone. They are stopped.
 
     Returns:
-        The descriptor of the lock.
+        The descriptor of the lock for the workers.
 
     Raises:
-        SurveyError: If somebody does, and does not end soon.
+        SurveyError: If another program surveys here, or workers do not stop.
     """
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline_s = time.monotonic() + LOCK_TIMEOUT_S
-    while not _try(descriptor):
-        if time.monotonic() > deadline_s:
-            pid = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
-            os.close(descriptor)
-            raise SurveyError(
-                f"A survey is already at work in {folder}. Wait for it or, if its terminal is "
-                f"gone, stop its workers (process {pid}), then run this again."
-            )
-        time.sleep(LOCK_INTERVAL_S)
+    if not _acquire(_open(folder / "program.lock"), LOCK_TIMEOUT_S):
+        raise SurveyError(f"Another survey is at work in {folder}. Wait for it, or stop it.")
+    descriptor = _open(folder / "workers.lock")
+    if not _acquire(descriptor, LOCK_TIMEOUT_S):
+        pid = os.pread(descriptor, PID_WIDTH, 0).decode().strip()
+        print(f"Stopping the workers of an earlier run (process {pid or 'unknown'}).")
+        with suppress(ProcessLookupError, ValueError):
+            os.kill(int(pid), signal.SIGTERM)
+        if not _acquire(descriptor, STOP_TIMEOUT_S):
+            raise SurveyError(f"They do not stop. End them yourself: kill -9 {pid}")
     os.ftruncate(descriptor, 0)
     return descriptor
 
 
-def _try(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def _acquire(descriptor: int, timeout_s: float) -> bool:
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(LOCK_INTERVAL_S)
+        else:
+            return True

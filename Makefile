@@ -20,7 +20,7 @@ DEV := $(VENV)/.dev-installed
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test checks lint imports types docs pytest benchmark coverage format test-all-pythons clean
+.PHONY: help demo test checks lint imports types docs pytest benchmark chaos coverage format test-all-pythons clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -66,6 +66,9 @@ pytest: $(DEV) ## Run the tests alone; ARGS are passed on.
 
 benchmark: $(BASE) ## Measure; ARGS='--peers dramatiq_sqlite --rounds 1' narrows it down.
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(DEV) ## Kill real processes for some minutes and print what became of the messages.
+	@DRAMATIQ_CHAOS=full $(BIN)/pytest tests/chaos -m chaos --timeout 1800 $(ARGS)
 
 coverage: $(DEV) ## Run the tests and show the lines and branches they leave out.
 	$(BIN)/pytest --cov --cov-report=term $(ARGS)

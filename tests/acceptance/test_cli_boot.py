@@ -229,7 +229,7 @@ def test_the_last_words_of_a_dying_process_are_not_lost(write_module, run):
         def work():
             for number in range(2000):
                 print("line", number)
-            print("famous last words", end="")
+            print("famous last words", end="", flush=True)
             os._exit(7)
         """,
     )

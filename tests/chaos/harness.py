@@ -130,7 +130,15 @@ class Site:
 
     def start(self, role, *arguments, failpoints="", prefix=(), **environment):
         program = Program(
-            [*prefix, sys.executable, PROGRAM, role, self.database, self.ledger.path, *map(str, arguments)],
+            [
+                *prefix,
+                sys.executable,
+                PROGRAM,
+                role,
+                self.database,
+                self.ledger.path,
+                *map(str, arguments),
+            ],
             self.directory / f"output-{len(self.programs)}",
             {
                 "DRAMATIQ_FAILPOINTS": failpoints,
@@ -143,9 +151,14 @@ class Site:
 
     def start_worker(self, *, threads=4, **options):
         """Start a worker and wait until it works."""
-        before = self.ledger.count("ready")
-        program = self.start("work", threads, **options)
-        self.wait_until(lambda: self.ledger.count("ready") > before, "the worker is ready")
+        return self.wait_until_ready(self.start("work", threads, **options))
+
+    def wait_until_ready(self, program):
+        def is_ready():
+            entries = self.ledger.entries()
+            return any(entry[0] == "ready" and entry.pid == program.pid for entry in entries)
+
+        self.wait_until(is_ready, "the program is ready")
         return program
 
     def wait_until(self, condition, what, timeout_s=DEADLINE_S):

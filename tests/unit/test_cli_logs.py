@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import selectors
+import threading
 
 import pytest
 
@@ -139,6 +140,50 @@ def test_a_closed_log_pipe_swallows_what_comes_later(pipe):
     closed.send_bytes(b"late")
 
     assert closed.closed
+
+
+def test_a_line_goes_out_in_one_piece(pipe):
+    reader, writer, open_ends = pipe
+    open_ends.discard(writer)
+    stream = open_log_pipe(writer)
+
+    stream.write("one ")
+    stream.write("line\nand ")
+
+    assert os.read(reader, 100) == b"one line\n"
+    stream.close()
+
+
+def test_threads_do_not_break_the_lines_of_one_another(pipe):
+    reader, writer, open_ends = pipe
+    open_ends.discard(writer)
+    stream = open_log_pipe(writer)
+
+    stream.write("begun ")
+    thread = threading.Thread(target=print, args=("whole",), kwargs={"file": stream, "flush": True})
+    thread.start()
+    thread.join(5)
+    print("and ended", file=stream)
+
+    assert os.read(reader, 100) == b"whole\nbegun and ended\n"
+    stream.close()
+
+
+def test_unfinished_lines_go_out_on_flush_and_at_the_end(pipe):
+    reader, writer, open_ends = pipe
+    open_ends.discard(writer)
+    stream = open_log_pipe(writer)
+
+    print("asked?", end=" ", flush=True, file=stream)
+    flushed = os.read(reader, 100)
+    thread = threading.Thread(target=stream.write, args=("last dot.",))
+    thread.start()
+    thread.join(5)
+    stream.finish()
+
+    assert flushed == b"asked? "
+    assert os.read(reader, 100) == b"last dot."
+    stream.close()
 
 
 def test_a_report_is_complete_only_with_its_last_byte(pipe):

@@ -13,8 +13,8 @@ def demand(prefetch, *, held=0, free_slots=0, others_waiting=False):
 def fast():
     """A prefetch that has seen 1,000 messages a second."""
     prefetch = Prefetch()
-    for tick in range(11):
-        prefetch.observe(100, tick / 10)
+    for tick in range(1001):
+        prefetch.observe(10, tick / 100)
     return prefetch
 
 
@@ -24,8 +24,8 @@ def test_without_a_pace_the_free_slots_are_filled():
 
 
 def test_a_tenth_of_a_second_of_work_is_held(fast):
-    assert demand(fast) == 100
-    assert demand(fast, held=40) == 60
+    assert demand(fast) == pytest.approx(100, abs=1)
+    assert demand(fast, held=40) == pytest.approx(60, abs=1)
     assert demand(fast, held=100) == 0
     assert demand(fast, held=150) == 0
 
@@ -54,21 +54,25 @@ def test_long_tasks_are_not_hoarded():
 def test_a_pace_that_is_not_reached_any_more_fades(fast):
     before = demand(fast)
 
-    fast.observe(0, 1.5)
+    fast.observe(0, 10.15)
     halved = demand(fast)
     fast.observe(0, 61.0)
 
-    assert halved == before // 2
+    assert halved == pytest.approx(before / 2, abs=1)
     assert demand(fast) == 0
 
 
-def test_a_burst_within_one_tick_of_the_clock_is_no_endless_pace():
+def test_tasks_that_end_together_are_no_fast_pace():
+    """Eight threads with tasks of 150 ms, in step: 53 a second, however they are looked at."""
     prefetch = Prefetch()
+    prefetch.observe(0, 0.0)
+    most = 0
+    for step in range(1, 50):
+        prefetch.observe(0, step * 0.15 - 0.0001)
+        prefetch.observe(8, step * 0.15)
+        most = max(most, demand(prefetch))
 
-    prefetch.observe(0, 1.0)
-    prefetch.observe(10, 1.0)
-
-    assert demand(prefetch) == 1000
+    assert most <= 8
 
 
 def test_a_queue_has_one_message_waiting_beside_a_busy_one():

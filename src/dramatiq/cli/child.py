@@ -17,7 +17,13 @@ from .channel import BootReport, die_with_supervisor
 from .failures import RET_KILLED, RET_OK, exit_code_for, explain
 from .imports import import_broker, import_object
 from .logs import log_level, open_log_pipe, setup_fork_logging, setup_worker_logging
-from .signals import HANDLED_SIGNALS, SignalInbox, StopRequests, try_unblock_signals
+from .signals import (
+    CHILD_ECHO_WINDOW_S,
+    HANDLED_SIGNALS,
+    SignalInbox,
+    StopRequests,
+    try_unblock_signals,
+)
 from .summary import describe, warn_about_queues
 
 if TYPE_CHECKING:
@@ -32,20 +38,15 @@ if TYPE_CHECKING:
 STOP_SIGNALS = HANDLED_SIGNALS - {signal.SIGINT}
 
 
-class StoppedWhileBooting(BaseException):
-    """Raised by the signal handler to leave user code that is being imported.
-
-    No message is held at that point, so nothing has to be waited for.
-    """
-
-
 class StopSwitch:
     """Turns signals and the supervisor's death into the end of a worker process.
 
     Main thread only.
 
     Attributes:
-        is_booting: While True, the first stop signal interrupts whatever runs.
+        is_booting: While True no message is held, and a stop signal ends the process at once,
+            whatever the application is doing. An exception raised into it would do the same more
+            politely, but may end in the hands of `except BaseException` or of a destructor.
         is_requested: Whether the process is to end.
     """
 
@@ -53,7 +54,7 @@ class StopSwitch:
         self.is_booting = True
         self.is_requested = False
         self.logger: logging.Logger | None = None
-        self._requests = StopRequests()
+        self._requests = StopRequests(CHILD_ECHO_WINDOW_S)
         self._inbox = SignalInbox(STOP_SIGNALS, self._on_signal)
 
     def install(self) -> None:
@@ -69,17 +70,7 @@ class StopSwitch:
             return
         self.is_requested = True
         if self.is_booting:
-            raise StoppedWhileBooting
-
-    def finish_boot(self) -> None:
-        """From here on a signal waits for messages that are running.
-
-        Raises:
-            StoppedWhileBooting: One has come, and user code kept it to itself.
-        """
-        self.is_booting = False
-        if self.is_requested:
-            raise StoppedWhileBooting
+            os._exit(RET_OK)
 
     def wait(self, lifeline: int) -> None:
         """Sleep until a signal asks to stop or the supervisor is gone.
@@ -106,13 +97,10 @@ def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChann
         channel: The pipes to the supervisor.
     """
     switch = StopSwitch()
-    try:
-        _enter(channel, switch.install)
-        logger = setup_worker_logging(args, worker_id, open_log_pipe(channel.log.fileno()))
-        switch.logger = logger
-        broker, worker, report = _boot_or_fail(args, channel, switch)
-    except StoppedWhileBooting:
-        os._exit(RET_OK)  # at once, as after a failure: threads may be running already
+    _enter(channel, switch.install)
+    stream = open_log_pipe(channel.log.fileno())
+    switch.logger = logger = setup_worker_logging(args, worker_id, stream)
+    broker, worker, report = _boot_or_fail(args, channel, switch)
 
     channel.send_report(report)
     logger.info("Worker process is ready.")
@@ -121,6 +109,7 @@ def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChann
     logger.info("Stopping: running messages finish, the others return to their queues.")
     worker.stop(timeout=getattr(args, "worker_shutdown_timeout", 600_000))
     broker.close()
+    stream.finish()
 
 
 def _boot_or_fail(
@@ -142,7 +131,7 @@ def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker,
     queues = getattr(args, "queues", None)
     worker = _make_worker(args, broker, queues)
     forks = [_import_path(function) for each in broker.middleware for function in each.forks]
-    switch.finish_boot()
+    switch.is_booting = False
     worker.start()
     report = BootReport(
         summary=describe(broker, worker, queues),
@@ -176,7 +165,7 @@ def fork_process(args: argparse.Namespace, fork_id: int, path: str, channel: Chi
     Raises:
         SystemExit: With the exit code of the function, or 0 when asked to stop.
     """
-    requests = StopRequests()
+    requests = StopRequests(CHILD_ECHO_WINDOW_S)
 
     def stop(_number: int) -> None:
         if requests.is_repeated(time.monotonic()):

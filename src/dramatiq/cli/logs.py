@@ -12,7 +12,8 @@ import os
 import sys
 from contextlib import suppress
 from selectors import EVENT_READ
-from typing import TYPE_CHECKING
+from threading import get_ident
+from typing import TYPE_CHECKING, AnyStr, cast
 
 from ..compat import StreamablePipe
 
@@ -38,6 +39,18 @@ LONGEST_LINE = 65_536
 #: Reads made to empty a pipe. What a process left fits into its pipe (64 KiB on Linux); more than
 #: that comes from somebody who may never stop writing.
 LAST_READS = 64
+
+
+def end_of_lines(data: AnyStr, *ends: AnyStr) -> int:
+    """Return how much of the data consists of complete lines.
+
+    Args:
+        data: What came so far.
+        ends: What ends a line. A carriage return does as well as a newline: progress bars write
+            nothing else for minutes.
+    """
+    end = max(data.rfind(each) for each in ends) + 1
+    return end or (len(data) if len(data) > LONGEST_LINE else 0)
 
 
 class PipeWriter:
@@ -72,6 +85,36 @@ class PipeWriter:
         if not self.closed:
             self.closed = True
             os.close(self._descriptor)
+
+
+class LineStream(StreamablePipe):
+    """Standard output of a process with many threads, none of which breaks another one's line.
+
+    `print` writes its arguments one by one. They are held until the line is complete or the same
+    thread flushes, and for each thread apart.
+    """
+
+    def __init__(self, pipe: PipeWriter) -> None:
+        super().__init__(pipe)
+        self._held: dict[int, str] = {}  # by thread; each touches its own entry only
+
+    def write(self, text: str, /) -> int:
+        """Send the lines that are complete now."""
+        text_so_far = self._held.pop(get_ident(), "") + text
+        end = end_of_lines(text_so_far, "\n", "\r")
+        if end < len(text_so_far):
+            self._held[get_ident()] = text_so_far[end:]
+        super().write(text_so_far[:end])
+        return len(text)
+
+    def flush(self) -> None:
+        """Send the unfinished line of this thread."""
+        super().write(self._held.pop(get_ident(), ""))
+
+    def finish(self) -> None:
+        """Send the unfinished lines of all threads, when none of them writes any more."""
+        while self._held:
+            super().write(self._held.popitem()[1])
 
 
 class LogSink:
@@ -127,10 +170,7 @@ class LogReader:
             return False
 
         self._unfinished += data
-        # A carriage return ends a line as well: progress bars write nothing else for minutes.
-        end = max(self._unfinished.rfind(b"\n"), self._unfinished.rfind(b"\r")) + 1
-        if not end and len(self._unfinished) > LONGEST_LINE:
-            end = len(self._unfinished)
+        end = end_of_lines(self._unfinished, b"\n", b"\r")
         if end:
             self._sink.write(self._unfinished[:end])
             self._unfinished = self._unfinished[end:]
@@ -203,7 +243,7 @@ def setup_parent_logging(
 
 def make_logging_setup(
     prefix: str,
-) -> Callable[[argparse.Namespace, int, TextIO], logging.Logger]:
+) -> Callable[[argparse.Namespace, int, LineStream], logging.Logger]:
     """Return the function that sets up logging in one kind of child.
 
     Args:
@@ -211,9 +251,9 @@ def make_logging_setup(
     """
 
     def setup_child_logging(
-        args: argparse.Namespace, child_id: int, stream: TextIO
+        args: argparse.Namespace, child_id: int, stream: LineStream
     ) -> logging.Logger:
-        sys.stdout = sys.stderr = stream
+        sys.stdout = sys.stderr = cast("TextIO", stream)
         if not getattr(args, "skip_logging", False):
             logging.basicConfig(level=log_level(args), format=LOGFORMAT, stream=stream)
             # It reports every lost connection at length, and so do we in one line.
@@ -227,6 +267,6 @@ setup_worker_logging = make_logging_setup("WorkerProcess")
 setup_fork_logging = make_logging_setup("ForkProcess")
 
 
-def open_log_pipe(descriptor: int) -> TextIO:
+def open_log_pipe(descriptor: int) -> LineStream:
     """Return the text stream that writes into a log pipe."""
-    return StreamablePipe(PipeWriter(descriptor))  # type: ignore[return-value]
+    return LineStream(PipeWriter(descriptor))

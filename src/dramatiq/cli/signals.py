@@ -27,6 +27,11 @@ HANDLED_SIGNALS: frozenset[signal.Signals] = frozenset(
 #: own on top of it. People need longer than this to press a key again and mean it.
 ECHO_WINDOW_S = 0.3
 
+#: The same for a child, which gets the signal from the group and once more from the supervisor.
+#: Longer, as both are busy processes: taking the echo for a second request would kill what is to
+#: finish. Nobody waits for it, because the supervisor kills when it is asked a second time.
+CHILD_ECHO_WINDOW_S = 2.0
+
 
 def try_block_signals() -> None:
     """Hold the handled signals back, where the platform can."""
@@ -57,12 +62,16 @@ def signals_blocked() -> Iterator[None]:
 class StopRequests:
     """Tell a second, meant request to stop from an echo of the first one.
 
+    Args:
+        echo_window_s: For how many seconds after the first request others are its echo.
+
     Attributes:
         first_at: When the first request came (monotonic seconds); None before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, echo_window_s: float = ECHO_WINDOW_S) -> None:
         self.first_at: float | None = None
+        self._echo_window_s = echo_window_s
 
     def is_repeated(self, now_s: float) -> bool:
         """Note a request.
@@ -76,7 +85,7 @@ class StopRequests:
         if self.first_at is None:
             self.first_at = now_s
             return False
-        return now_s - self.first_at > ECHO_WINDOW_S
+        return now_s - self.first_at > self._echo_window_s
 
 
 class SignalInbox:

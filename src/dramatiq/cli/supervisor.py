@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .signals import SignalInbox
 
 #: Seconds that a process has to obey a second request to stop before it is killed.
-KILL_GRACE_S = 1.0
+KILL_GRACE_S = 0.5
 
 #: Seconds that fork processes have to end after the last worker has.
 FORK_GRACE_S = 5.0

@@ -11,8 +11,10 @@ __all__ = ["Prefetch"]
 WORK_AHEAD_S = 0.1
 #: Most messages a consumer holds, however fast they run.
 MAX_PREFETCH = 1000
-#: Seconds after which a pace that is not reached any more counts half.
-PACE_HALF_LIFE_S = 0.5
+#: Seconds after which what was measured counts half. Long enough that tasks which end together, as
+#: those that started together do, are not taken for a fast pace; short enough that a backlog of
+#: short ones is met within a tenth of a second.
+PACE_HALF_LIFE_S = 0.15
 
 
 class Prefetch:
@@ -37,11 +39,11 @@ class Prefetch:
         if self._observed_at is None:
             self._observed_at = now
             return
-        # A clock of finite grain must not make a burst look endless.
-        elapsed = max(now - self._observed_at, 0.001)
+        # The exponentially weighted mean of the rate since ever, for samples at any distance.
+        elapsed = max(now - self._observed_at, 1e-6)
         self._observed_at = now
-        faded = self._pace * 0.5 ** (elapsed / PACE_HALF_LIFE_S)
-        self._pace = max(finished / elapsed, faded)
+        kept = 0.5 ** (elapsed / PACE_HALF_LIFE_S)
+        self._pace = self._pace * kept + (1 - kept) * finished / elapsed
 
     def demand(self, *, held: int, free_slots: int, others_waiting: bool) -> int:
         """Return how many messages to fetch now.

@@ -1,0 +1,21 @@
+"""The application of the kill storm, run by the real command line."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import dramatiq
+from dramatiq.brokers.sqlite import SQLiteBroker
+from tests.chaos.program import write_line
+
+broker = SQLiteBroker(os.environ["STORM_DATABASE"])
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor
+def work(number: int, duration_ms: int) -> None:
+    """Write down that it starts, take a while, write down that it ends."""
+    write_line(os.environ["STORM_LEDGER"], "start", number)
+    time.sleep(duration_ms / 1000)
+    write_line(os.environ["STORM_LEDGER"], "end", number)

@@ -144,7 +144,7 @@ def send_all(site):
 
 def rage(site, workers, rng):
     """Kill at random moments, one in ten times the whole tree; return when and whom."""
-    site.wait_until(lambda: site.ledger.path.exists(), "work has begun")
+    site.wait_until(site.ledger.path.exists, "work has begun")
     kills = []
     while len(kills) < STORM.kills and sum(site.counts()[:3]) > THREADS * PROCESSES * 2:
         time.sleep(rng.uniform(*STORM.pause_s))

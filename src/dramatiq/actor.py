@@ -247,6 +247,7 @@ def actor(fn: Callable[P, R], /) -> Actor[P, R]: ...
 @overload
 def actor(
     fn: None = None,
+    /,
     *,
     actor_class: Callable[..., Any] = ...,
     actor_name: str | None = None,
@@ -260,6 +261,7 @@ def actor(
 @overload
 def actor(
     fn: Callable[P, Coroutine[Any, Any, R]],
+    /,
     *,
     actor_class: Callable[..., Any] = ...,
     actor_name: str | None = None,
@@ -273,6 +275,7 @@ def actor(
 @overload
 def actor(
     fn: Callable[P, R],
+    /,
     *,
     actor_class: Callable[..., Any] = ...,
     actor_name: str | None = None,
@@ -283,7 +286,7 @@ def actor(
 ) -> Actor[P, R]: ...
 
 
-def actor(
+def actor(  # type: ignore[misc]  # the function cannot come as an option named "fn"
     fn: Callable[..., Any] | None = None,
     *,
     actor_class: Callable[..., Any] = Actor,

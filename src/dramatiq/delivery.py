@@ -68,7 +68,7 @@ class MessageProxy:
     failed: bool = False
     _exception: BaseException | None = None
     #: What its consumer needs to settle exactly this delivery.
-    _token: Any = None
+    _lease: Any = None
     #: The consumer thread it came from.
     _origin: Any = None
     #: Whether its settlement is out of the hands of whoever ran it: nobody may settle it again.
@@ -101,7 +101,7 @@ class MessageProxy:
 
     def __getstate__(self) -> dict[str, Any]:
         # Copied and pickled is what is known of the message; the delivery stays the original's.
-        own = ("_token", "_origin", "_is_handed_over", "_follow_ups")
+        own = ("_lease", "_origin", "_is_handed_over", "_follow_ups")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __str__(self) -> str:

@@ -12,20 +12,28 @@ import os
 import signal
 from threading import Lock
 
+from .logging import get_logger
+
 __all__ = ["hit"]
 
 #: The environment variable that arms failpoints.
 VARIABLE = "DRAMATIQ_FAILPOINTS"
+#: What can happen at one.
+ACTIONS = ("kill", "raise", "stop")
 
 
 def _parse(text: str) -> dict[str, tuple[str, int]]:
+    """Return the action for each name, and at which hit it is due; 0 stands for every hit."""
     armed = {}
     for pair in filter(None, text.split(",")):
         name, _, action = pair.partition("=")
-        action, _, at = action.partition("@")
-        if action not in {"kill", "raise", "stop"}:
-            raise ValueError(f"{VARIABLE}: {pair!r} must be name=kill, name=raise or name=stop")
-        armed[name.strip()] = (action, int(at or 0))
+        action, _, number = action.partition("@")
+        if action not in ACTIONS or not (number or "0").isdecimal():
+            raise ValueError(
+                f"{VARIABLE}: {pair!r} must be name=kill, name=raise or name=stop, "
+                "with @3 behind it for the third hit only."
+            )
+        armed[name.strip()] = (action, int(number or 0))
     return armed
 
 
@@ -45,11 +53,12 @@ def hit(name: str) -> None:
 
 
 def _act(name: str) -> None:
-    action, at = _armed[name]
+    action, due = _armed[name]
     with _lock:
         _hits[name] = count = _hits.get(name, 0) + 1
-    if at and count != at:
+    if due and count != due:
         return
+    get_logger("dramatiq.failpoints").warning("Failpoint %s: %s.", name, action)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":

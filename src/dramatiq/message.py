@@ -24,6 +24,7 @@ __all__ = ["Message", "generate_unique_id", "get_encoder", "set_encoder"]
 global_encoder: Encoder = JSONEncoder()
 
 R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
 
 
 def get_encoder() -> Encoder:
@@ -80,7 +81,7 @@ class Message(Generic[R_co]):
         if type(self.args) is not tuple:
             object.__setattr__(self, "args", tuple(self.args))
 
-    def __or__(self, other: Message[Any] | pipeline[Any]) -> pipeline[Any]:
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]:
         """Combine this message with what is to run after it on its result."""
         from .composition import pipeline  # composition is built on messages
 

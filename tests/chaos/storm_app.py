@@ -9,7 +9,8 @@ import dramatiq
 from dramatiq.brokers.sqlite import SQLiteBroker
 from tests.chaos.program import write_line
 
-broker = SQLiteBroker(os.environ["STORM_DATABASE"])
+# Collecting doctests imports this file too.
+broker = SQLiteBroker(os.environ.get("STORM_DATABASE", "storm.db"))
 dramatiq.set_broker(broker)
 
 

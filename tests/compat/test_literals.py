@@ -50,7 +50,7 @@ def logged(caplog, name):
 def test_a_duplicate_actor(stub_broker):
     dramatiq.actor(int, actor_name="foo")
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="registered") as caught:
         dramatiq.actor(int, actor_name="foo")
 
     assert str(caught.value) == "An actor named 'foo' is already registered."

@@ -384,7 +384,7 @@ def test_importing_the_package_configures_no_logging():
 def test_the_old_name_of_connection_errors_warns_its_caller(module_name):
     module = importlib.import_module(module_name)
 
-    with pytest.warns(DeprecationWarning) as caught:
+    with pytest.warns(DeprecationWarning, match="BrokerConnectionError") as caught:
         found = module.ConnectionError
 
     assert found is dramatiq.BrokerConnectionError

@@ -96,7 +96,7 @@ def test_declaring_an_actor_declares_its_queue(stub_broker):
 def test_names_are_unique_in_a_broker(stub_broker):
     dramatiq.actor(plain_add, actor_name="foo")
 
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="registered") as caught:
         dramatiq.actor(plain_add, actor_name="foo")
 
     assert str(caught.value) == "An actor named 'foo' is already registered."
@@ -119,7 +119,7 @@ def test_queue_names_start_with_a_letter_or_underscore(stub_broker, queue_name):
 
 
 @pytest.mark.parametrize(
-    "queue_name", ["", "1", "-a", ".a", "a b", "a\n", "a#", "a:b", "é", "a/b", "aé", "a١"]
+    "queue_name", ["", "1", "-a", ".a", "a b", "a\n", "a#", "a:b", "é", "a/b", "aé", "a\u0661"]
 )
 def test_other_queue_names_are_refused(stub_broker, queue_name):
     with pytest.raises(ValueError, match="queue name"):

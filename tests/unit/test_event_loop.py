@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import gc
@@ -333,10 +334,8 @@ def test_an_exception_is_not_kept_by_a_cycle(loop_thread, without_collector):
         references.append(weakref.ref(witness))
         raise ValueError("wrong")
 
-    try:
+    with contextlib.suppress(ValueError):
         loop_thread.run_coroutine(fail())
-    except ValueError:
-        pass
 
     assert gone(references[0])
 
@@ -393,7 +392,7 @@ def test_the_thread_is_looked_up_at_every_call(monkeypatch):
 
 
 def test_without_a_thread_a_plain_function_says_what_to_do():
-    with pytest.raises(RuntimeError, match="'double'.*AsyncIO"):
+    with pytest.raises(RuntimeError, match=r"'double'.*AsyncIO"):
         async_to_sync(double)(1)
 
 

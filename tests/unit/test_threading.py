@@ -100,8 +100,10 @@ def test_an_unsupported_platform_is_logged_and_nothing_is_raised(caplog, monkeyp
         (
             "dramatiq.threading",
             logging.CRITICAL,
-            "Setting thread exceptions (Interrupt) is not supported "
-            "for your current platform ('not supported').",
+            (
+                "Setting thread exceptions (Interrupt) is not supported "
+                "for your current platform ('not supported')."
+            ),
         )
     ]
     assert spinning.is_alive()

@@ -1,4 +1,4 @@
-"""Brokers with other consumers than the stub broker's own."""
+"""Brokers with other consumers than the stub broker's own, and a way to make them fail."""
 
 from __future__ import annotations
 
@@ -93,3 +93,17 @@ class LegacyConsumer(Consumer):
 
     def close(self):
         self.is_closed = True
+
+
+def fail_times(monkeypatch, target, name, error, times=1):
+    """Make a method raise for the first so many calls; return the list of the calls."""
+    original, calls = getattr(target, name), []
+
+    def call(*args, **kwargs):
+        calls.append(args)
+        if len(calls) <= times:
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(target, name, call)
+    return calls

@@ -9,7 +9,7 @@ import pytest
 from dramatiq.actor import Actor
 from dramatiq.asyncio import get_event_loop_thread
 from dramatiq.brokers.stub import StubBroker
-from dramatiq.middleware import AsyncIO
+from dramatiq.middleware import AsyncIO, TimeLimit
 from dramatiq.testing.broker_suite import Ledger
 from dramatiq.testing.waiting import wait_until
 from dramatiq.worker import Worker
@@ -96,3 +96,17 @@ def event_loop():
     middleware.before_worker_boot(None, None)
     yield get_event_loop_thread()
     middleware.after_worker_shutdown(None, None)
+
+
+@pytest.fixture
+def enforce_time_limits():
+    """Look at time limits every few milliseconds."""
+
+    def enforce_time_limits(broker):
+        broker.middleware = [
+            TimeLimit(interval=10) if isinstance(each, TimeLimit) else each
+            for each in broker.middleware
+        ]
+        broker.emit_after("process_boot")
+
+    return enforce_time_limits

@@ -16,27 +16,13 @@ from dramatiq.testing.broker_suite import Recorder
 from dramatiq.testing.waiting import wait_until
 from dramatiq.worker import ConsumerThread
 from dramatiq.worker.work_queue import WorkQueue
-from tests.worker.brokers import OwnedStubBroker
+from tests.worker.brokers import fail_times
 
 
 def make_message(*args, actor_name="work", **options):
     return Message(
         queue_name="default", actor_name=actor_name, args=args, kwargs={}, options=options
     )
-
-
-def fail_times(monkeypatch, target, name, error, times=1):
-    """Make a method raise for the first so many calls; return the list of the calls."""
-    original, calls = getattr(target, name), []
-
-    def call(*args, **kwargs):
-        calls.append(args)
-        if len(calls) <= times:
-            raise error
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(target, name, call)
-    return calls
 
 
 @pytest.fixture
@@ -118,9 +104,7 @@ def test_due_messages_are_enqueued_in_the_order_of_their_etas(thread, stub_broke
     assert thread.delay_queue.qsize() == 1
 
 
-def test_a_due_message_stays_parked_when_it_could_not_be_enqueued(
-    thread, stub_broker, monkeypatch
-):
+def test_a_due_message_stays_parked_when_it_could_not_be_enqueued(thread, stub_broker, monkeypatch):
     thread.consumer = stub_broker.consume("default")
     thread.handle_message(MessageProxy(make_message(eta=1)))
     fail_times(monkeypatch, stub_broker, "enqueue", RuntimeError("full"))
@@ -172,6 +156,7 @@ def test_an_error_while_fetching_loses_nothing_and_repeats_nothing(
 
     def consume(**options):
         consumer = original(**options)
+        consumer.recover = lambda: False
         if len(calls) < 6:
             fail_times(monkeypatch, consumer, "fetch", RuntimeError("broken"))
         calls.append(options["queue_name"])
@@ -198,6 +183,7 @@ def test_an_error_while_fetching_gives_parked_messages_back(
     wait_until(lambda: consumer_thread.delay_queue.qsize() == 2)
 
     first = consumer_thread.consumer
+    first.recover = lambda: False
     fail_times(monkeypatch, first, "fetch", BrokerConnectionError("cut"))
     first.wake()
 
@@ -219,6 +205,7 @@ def test_joining_a_worker_ends_though_parked_messages_were_given_back(
     joining = threading.Thread(target=worker.join)
     joining.start()
 
+    consumer_thread.consumer.recover = lambda: False
     fail_times(monkeypatch, consumer_thread.consumer, "fetch", RuntimeError("broken"))
     consumer_thread.consumer.wake()
 
@@ -279,119 +266,6 @@ def test_pausing_does_not_wait_for_a_restart(
     assert ledger.entries == []
     worker.resume()
     assert ledger.wait_for(1) == ["after the restart"]
-
-
-# -- owned consumers
-
-
-class FlakyStore(OwnedStubBroker):
-    """Its consumers stay good over errors, and fail to settle when told so."""
-
-    def __init__(self):
-        super().__init__(fail_fast_default=False)
-        self.failures = 0
-        self.consumers = []
-
-    def consume(self, queue_name, prefetch=1, timeout=100):
-        consumer = super().consume(queue_name, prefetch, timeout)
-        exchange = consumer.exchange
-
-        def exchange_or_fail(settlements, max_messages, timeout_ms):
-            if settlements and self.failures:
-                self.failures -= 1
-                raise BrokerConnectionError("the store is locked")
-            return exchange(settlements, max_messages, timeout_ms)
-
-        consumer.exchange = exchange_or_fail
-        consumer.recover = lambda: True
-        self.consumers.append(consumer)
-        return consumer
-
-
-def test_what_could_not_be_settled_is_settled_after_the_error_and_does_not_run_again(
-    declare, start_worker, ledger, restart_delay
-):
-    broker = FlakyStore()
-    actor = declare(broker, ledger.write)
-    broker.failures = 3
-    start_worker(broker)
-
-    actor.send_many([(index,) for index in range(20)])
-
-    broker.join("default", timeout=10_000)
-    assert sorted(ledger.entries) == list(range(20))
-    assert broker.failures == 0
-    assert len(broker.consumers) == 2
-
-
-def test_a_consumer_that_recovers_keeps_what_is_parked(
-    declare, start_worker, ledger, restart_delay, monkeypatch
-):
-    broker = FlakyStore()
-    actor = declare(broker, ledger.write)
-    worker = start_worker(broker)
-    consumer_thread = worker.consumers["default.DQ"]
-    actor.send_with_options(args=("delayed",), delay=200)
-    wait_until(lambda: consumer_thread.delay_queue.qsize() == 1)
-
-    fail_times(monkeypatch, consumer_thread.consumer, "fetch", BrokerConnectionError("cut"))
-    consumer_thread.consumer.wake()
-
-    assert ledger.wait_for(1, timeout_s=5) == ["delayed"]
-    broker.join("default", timeout=5000)
-    assert ledger.entries == ["delayed"]
-
-
-def test_outcomes_are_settled_with_the_next_fetch(declare, start_worker, ledger):
-    """Many outcomes at a time, not one call each."""
-    broker = FlakyStore()
-    sizes = []
-    actor = declare(broker, ledger.write)
-    original = broker.consume
-
-    def consume(**options):
-        consumer = original(**options)
-        settle = consumer.settle
-
-        def count(settlements):
-            sizes.append(len(settlements))
-            return settle(settlements)
-
-        consumer.settle = count
-        return consumer
-
-    broker.consume = consume
-    actor.send_many([(index,) for index in range(2000)])
-    start_worker(broker, worker_threads=4)
-
-    broker.join("default", timeout=10_000)
-
-    assert sum(sizes) == 2000
-    assert len(sizes) < 1500
-
-
-def test_a_lost_lease_is_reported_and_its_after_hooks_do_not_run(
-    declare, start_worker, ledger, caplog
-):
-    broker = OwnedStubBroker(fail_fast_default=False)
-    recorder = Recorder()
-    broker.add_middleware(recorder)
-    worker = None
-
-    def lose_lease():
-        consumer = worker.consumers["default"].consumer
-        (data,) = consumer._outstanding.values()
-        consumer._outstanding.clear()
-        broker.queues["default"].task_done()
-        ledger.write(data)
-
-    actor = declare(broker, lose_lease)
-    worker = start_worker(broker)
-    actor.send()
-
-    ledger.wait_for(1)
-    wait_until(lambda: "no longer ours" in caplog.text)
-    assert recorder.hooks[-1] == "before_ack"
 
 
 def test_a_veto_of_settling_leaves_the_message_until_the_consumer_closes(

@@ -22,9 +22,7 @@ from dramatiq.worker.settling import (
 
 
 def make_settlement(outcome=Outcome.ACK):
-    message = Message(
-        queue_name="default", actor_name="work", args=(), kwargs={}, options={}
-    )
+    message = Message(queue_name="default", actor_name="work", args=(), kwargs={}, options={})
     return Settlement(MessageProxy(message), outcome)
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from contextlib import suppress
+from itertools import chain
 from queue import Empty, PriorityQueue
 
 import pytest
@@ -145,7 +147,7 @@ def test_threads_take_each_message_once(queue):
     for taker in takers:
         taker.join(20)
 
-    assert sorted(sum(taken, [])) == [(n, i) for n in range(4) for i in range(500)]
+    assert sorted(chain.from_iterable(taken)) == [(n, i) for n in range(4) for i in range(500)]
 
 
 def test_interrupted_takers_lose_no_message(queue):
@@ -154,19 +156,16 @@ def test_interrupted_takers_lose_no_message(queue):
 
     def take():
         while not stop.is_set():
-            try:
+            with suppress(Empty, Interrupt):
                 taken.append(queue.take(0.05)[1])
-            except (Empty, Interrupt):
-                continue
 
-    def take_safely():
+    def take_until_stopped():
+        # The test's own lines are hit too.
         while not stop.is_set():
-            try:
+            with suppress(Interrupt):
                 take()
-            except Interrupt:
-                continue
 
-    takers = [threading.Thread(target=take_safely) for _ in range(2)]
+    takers = [threading.Thread(target=take_until_stopped) for _ in range(2)]
     for taker in takers:
         taker.start()
     for index in range(300):

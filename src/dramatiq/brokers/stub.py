@@ -21,7 +21,7 @@ from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
 from ..message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["StubBroker"]
 
@@ -228,9 +228,9 @@ class _StubConsumer(Consumer):
         except DecodeError as error:
             self._bury(data, error)
             return None
-        message._token = object()
+        message._lease = object()
         with self._changed:
-            self._outstanding[message._token] = data
+            self._outstanding[message._lease] = data
         return message
 
     def _bury(self, data: bytes, error: DecodeError) -> None:
@@ -251,13 +251,19 @@ class _StubConsumer(Consumer):
 
     def _release(self, message: MessageProxy) -> bytes | None:
         with self._changed:
-            data = self._outstanding.pop(message._token, None)
+            data = self._outstanding.pop(message._lease, None)
             self._changed.notify_all()
         return data
 
-    def settle(self, settlements: Any) -> list[bool]:
+    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """Settle one by one; False for a message that this consumer no longer holds."""
-        return [self._settle(settlement) for settlement in settlements]
+        indexes = range(len(settlements))
+        given_back = [i for i in indexes if settlements[i].outcome is Outcome.REQUEUE]
+        others = [i for i in indexes if settlements[i].outcome is not Outcome.REQUEUE]
+        # The last of them first: each one that is given back goes to the front.
+        order = [*others, *reversed(given_back)]
+        settled = {index: self._settle(settlements[index]) for index in order}
+        return [settled[index] for index in indexes]
 
     def _settle(self, settlement: Settlement) -> bool:
         message = settlement.message
@@ -291,8 +297,7 @@ class _StubConsumer(Consumer):
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Give messages back to the front of their queue, in their order."""
-        for message in reversed(list(messages)):
-            self._settle(Settlement(message, Outcome.REQUEUE))
+        self.settle([Settlement(message, Outcome.REQUEUE) for message in messages])
 
     def recover(self) -> bool:
         """Nothing here can be lost."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..broker import get_broker
 from ..results.errors import ResultMissing
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["pipeline"]
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class pipeline(Generic[R]):  # noqa: N801 (a public name that reads like a function)
@@ -56,9 +57,9 @@ class pipeline(Generic[R]):  # noqa: N801 (a public name that reads like a funct
     def __len__(self) -> int:
         return len(self.messages)
 
-    def __or__(self, other: Message[Any] | pipeline[Any]) -> pipeline[Any]:
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]:
         """Return a pipeline that ends in ``other``; it uses the process-wide broker."""
-        return type(self)([self, other])
+        return cast("pipeline[S]", type(self)([self, other]))
 
     def __str__(self) -> str:
         return f"pipeline([{', '.join(str(message) for message in self.messages)}])"

@@ -270,16 +270,25 @@ class Database:
         Raises:
             ConnectionClosed: If the disk is full.
         """
-        ballast = self.ballast
-        if not ballast.is_there():
-            # The writer looks for space after each commit.
-            self.write(lambda _: None, frees_space=True)
         # What is added is written twice: to the log, then to the database.
-        if not ballast.is_there() or (added_bytes and 3 * added_bytes > ballast.free_bytes()):
+        is_too_much = added_bytes and 3 * added_bytes > self.ballast.free_bytes()
+        if is_too_much or not self.find_space():
             raise ConnectionClosed(
                 f"SQLite database {self.path}: the disk is full; what is left is kept for settling "
                 "messages. Free some space and send the message again."
             )
+
+    def find_space(self) -> bool:
+        """If the ballast is gone, look whether there is space for it again; tell if it is there.
+
+        Raises:
+            BrokerConnectionError: If the file cannot be written.
+        """
+        if self.ballast.is_there():
+            return True
+        # The writer looks for space after a commit.
+        self.write(lambda _: None, frees_space=True)
+        return self.ballast.is_there()
 
     # -- news
 

@@ -137,6 +137,8 @@ class Writer:
             except Empty:
                 pass
             self._run_batch(batch)
+            # While this thread waits, it must not keep alive what it wrote last.
+            pending = None
         self._disconnect()
 
     def _run_batch(self, batch: list[Pending], *, has_made_room: bool = False) -> None:

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..middleware import SkipMessage
+from ..middleware import Middleware, SkipMessage
 from .broker_suite import JOIN_TIMEOUT, BrokerSuite, Ledger, Recorder, StartWorker
 from .waiting import wait_until
 
 if TYPE_CHECKING:
+    from ..actor import Actor
     from ..broker import Broker
 
 __all__ = ["HookTests"]
@@ -40,6 +41,40 @@ class HookTests(BrokerSuite):
         broker.join("default", timeout=JOIN_TIMEOUT)
         wait_until(lambda: len(recorder.hooks) >= len(expected))
         assert recorder.hooks == expected
+
+    def test_an_actor_on_a_new_queue(self, broker: Broker) -> None:
+        class Declarations(Middleware):
+            def __init__(self) -> None:
+                self.names: list[str] = []
+
+            def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+                assert actor.actor_name not in broker.actors
+                self.names.append("before_declare_actor")
+
+            def before_declare_queue(self, broker: Broker, queue_name: str) -> None:
+                self.names.append("before_declare_queue")
+
+            def after_declare_queue(self, broker: Broker, queue_name: str) -> None:
+                assert queue_name in broker.get_declared_queues()
+                self.names.append("after_declare_queue")
+
+            def after_declare_delay_queue(self, broker: Broker, queue_name: str) -> None:
+                assert queue_name in broker.get_declared_delay_queues()
+                self.names.append("after_declare_delay_queue")
+
+            def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+                assert broker.actors[actor.actor_name] is actor
+                self.names.append("after_declare_actor")
+
+        declarations = Declarations()
+        broker.add_middleware(declarations)
+
+        self.declare(broker, print, queue_name="new")
+
+        expected = ["before_declare_actor", "before_declare_queue", "after_declare_queue"]
+        if broker.get_declared_delay_queues():
+            expected.append("after_declare_delay_queue")
+        assert declarations.names == [*expected, "after_declare_actor"]
 
     def test_a_message_that_succeeds(
         self, broker: Broker, ledger: Ledger, recorder: Recorder, start_worker: StartWorker

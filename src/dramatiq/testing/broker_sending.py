@@ -118,7 +118,7 @@ class SendingTests(BrokerSuite):
     ) -> None:
         consumer = open_consumer()
 
-        with pytest.raises(TypeError, match=r"work\(\): argument 0"):
+        with pytest.raises(TypeError, match=r"work\(\): argument"):
             broker.enqueue(self.make_message(object()))
 
         assert recorder.hooks == ["before_enqueue"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from itertools import count
-from threading import Condition
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 from ..asyncio import EventLoopThread, get_event_loop_thread, set_event_loop_thread
@@ -22,6 +22,7 @@ from . import processing
 from .settling import conclude, wants_confirmation
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Coroutine, Hashable, Iterable
 
     from ..broker import Broker, MessageProxy
@@ -31,6 +32,40 @@ __all__ = ["LoopRunner"]
 
 #: Seconds the event loop has to start, and cancelled coroutines have to clean up.
 LOOP_TIMEOUT_S = 5.0
+
+
+#: Guards ``_users``.
+_users_lock = Lock()
+#: How many runners use an event loop thread that one of them started.
+_users: dict[EventLoopThread, int] = {}
+
+
+def _borrow_thread(logger: logging.Logger) -> EventLoopThread:
+    """Return the process's event loop thread; start it if there is none."""
+    with _users_lock:
+        thread = get_event_loop_thread()
+        if thread is None:
+            thread = EventLoopThread(logger)
+            thread.start(timeout=LOOP_TIMEOUT_S)
+            set_event_loop_thread(thread)
+            _users[thread] = 0
+        if thread in _users:
+            _users[thread] += 1
+        return thread
+
+
+def _give_back_thread(thread: EventLoopThread) -> bool:
+    """Tell whether the caller, who borrowed it, is to stop it; it is not offered any more then."""
+    with _users_lock:
+        if thread not in _users:
+            return False
+        _users[thread] -= 1
+        if _users[thread]:
+            return False
+        del _users[thread]
+        if get_event_loop_thread() is thread:
+            set_event_loop_thread(None)
+        return True
 
 
 class LoopRunner:
@@ -50,7 +85,6 @@ class LoopRunner:
         self.slots = slots
         self._on_idle = on_idle
         self._thread: EventLoopThread | None = None
-        self._owns_thread = False
         self._is_blocked = False
         self._sequence = count()
         self._waiting: list[tuple[float, int, MessageProxy]] = []
@@ -74,15 +108,8 @@ class LoopRunner:
 
     def start(self) -> None:
         """Use the process's event loop thread, or start one. Harmless when called twice."""
-        if self._thread is not None:
-            return
-        thread = get_event_loop_thread()
-        if thread is None:
-            thread = EventLoopThread(self.logger)
-            thread.start(timeout=LOOP_TIMEOUT_S)
-            set_event_loop_thread(thread)
-            self._owns_thread = True
-        self._thread = thread
+        if self._thread is None:
+            self._thread = _borrow_thread(self.logger)
 
     def submit(self, entries: list[tuple[float, MessageProxy]]) -> None:
         """Run messages, given with their priorities, as slots get free."""
@@ -143,13 +170,10 @@ class LoopRunner:
             return []
 
     def close(self) -> None:
-        """Stop the event loop thread, if it is ours."""
+        """Stop the event loop thread, if it was started for us and nobody else uses it."""
         thread, self._thread = self._thread, None
-        if thread is not None and self._owns_thread:
-            if get_event_loop_thread() is thread:
-                set_event_loop_thread(None)
-            if not self._is_blocked:
-                thread.stop()
+        if thread is not None and _give_back_thread(thread) and not self._is_blocked:
+            thread.stop()
 
     def _call_soon(self, callback: Any, *args: Any) -> None:
         if self._thread is None:

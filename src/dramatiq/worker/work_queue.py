@@ -46,8 +46,8 @@ class WorkQueue(PriorityQueue[Any]):
         self._heap: list[tuple[float, int, Any]] = []
         self._sequence = count()
         self._lock = Lock()
-        self._all_done = Condition(self._lock)
-        self._unfinished = 0
+        self.all_tasks_done = Condition(self._lock)
+        self.unfinished_tasks = 0
         #: Called by the thread that finished a message when no other is waiting.
         self.on_idle: Callable[[], None] | None = None
 
@@ -58,7 +58,7 @@ class WorkQueue(PriorityQueue[Any]):
             for priority, message in entries:
                 heapq.heappush(self._heap, (priority, next(self._sequence), message))
                 added += 1
-            self._unfinished += added
+            self.unfinished_tasks += added
         for _ in range(added):
             self._tokens.put(None)
 
@@ -97,8 +97,8 @@ class WorkQueue(PriorityQueue[Any]):
         """Remove and return every message, in order, and count them as finished."""
         with self._lock:
             entries = [heapq.heappop(self._heap) for _ in range(len(self._heap))]
-            self._unfinished -= len(entries)
-            self._all_done.notify_all()
+            self.unfinished_tasks -= len(entries)
+            self.all_tasks_done.notify_all()
         return [message for _, _, message in entries]
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
@@ -121,19 +121,19 @@ class WorkQueue(PriorityQueue[Any]):
     @property
     def unfinished(self) -> int:
         """How many messages are waiting or running."""
-        return self._unfinished
+        return self.unfinished_tasks
 
     def task_done(self) -> None:
         """Count one taken message as finished."""
         with self._lock:
-            self._unfinished -= 1
+            self.unfinished_tasks -= 1
             is_idle = not self._heap
-            if self._unfinished <= 0:
-                self._all_done.notify_all()
+            if self.unfinished_tasks <= 0:
+                self.all_tasks_done.notify_all()
         if is_idle and self.on_idle is not None:
             self.on_idle()
 
     def join(self) -> None:
         """Wait until everything is finished."""
-        with self._all_done:
-            self._all_done.wait_for(lambda: self._unfinished <= 0)
+        with self.all_tasks_done:
+            self.all_tasks_done.wait_for(lambda: self.unfinished_tasks <= 0)

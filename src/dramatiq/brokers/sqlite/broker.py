@@ -151,9 +151,13 @@ class SQLiteBroker(StoreBroker):
             if self._caretaker is None:
                 self.database.on_commit(self.news.tell)
                 self._caretaker = Caretaker(
-                    self.database, self.news, membership.sweep, self._maintain
+                    self.database, self.news, partial(self._sweep, membership), self._maintain
                 )
                 self._caretaker.start()
+
+    def _sweep(self, membership: Membership) -> None:
+        membership.sweep()
+        self.database.find_space()
 
     def _maintain(self) -> None:
         """Drop what has expired, and take back what is leased to nobody."""

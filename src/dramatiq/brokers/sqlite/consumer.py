@@ -230,7 +230,7 @@ class SQLiteConsumer(Consumer):
             if isinstance(message.options.get("eta"), (int, float)):
                 del message.options["eta"]
             proxy = MessageProxy(message)
-            proxy._token = seq
+            proxy._lease = seq
             self._held[seq] = proxy
             messages.append(proxy)
         if bad:
@@ -275,8 +275,8 @@ class SQLiteConsumer(Consumer):
             connection.execute("ROLLBACK TO settle")
             held = self._still_held(connection)
             for index, each in enumerate(settlements):
-                settled[index] = settled[index] and each.message._token in held
-                held.discard(each.message._token)  # the second of the same message is too late
+                settled[index] = settled[index] and each.message._lease in held
+                held.discard(each.message._lease)  # the second of the same message is too late
             self._move(connection, _where(settlements, settled))
         if not all(settled):
             self._remember_done(connection, _where(settlements, [not each for each in settled]))
@@ -293,8 +293,8 @@ class SQLiteConsumer(Consumer):
 
     def _move(self, connection: sqlite3.Connection, settlements: Sequence[Settlement]) -> int:
         """Carry out the outcomes; return how many messages were still ours."""
-        acked = [each.message._token for each in settlements if each.outcome is Outcome.ACK]
-        requeued = [each.message._token for each in settlements if each.outcome is Outcome.REQUEUE]
+        acked = [each.message._lease for each in settlements if each.outcome is Outcome.ACK]
+        requeued = [each.message._lease for each in settlements if each.outcome is Outcome.REQUEUE]
         moved = 0
         for name, seqs in (("ack", acked), ("requeue", requeued)):
             if seqs:
@@ -303,7 +303,7 @@ class SQLiteConsumer(Consumer):
         for each in settlements:
             if each.outcome is Outcome.NACK:
                 arguments = self._nack_arguments(
-                    each.message._token, each.reason or "rejected", each.payload
+                    each.message._lease, each.reason or "rejected", each.payload
                 )
                 moved += connection.execute(load("nack"), arguments).rowcount
         return moved
@@ -329,7 +329,7 @@ class SQLiteConsumer(Consumer):
         Where something follows from it, a retry for example, that was not stored: it must run.
         """
         seqs = [
-            each.message._token
+            each.message._lease
             for each in settlements
             if each.outcome is Outcome.ACK and not (each.envelopes or each.operations)
         ]
@@ -362,11 +362,11 @@ class SQLiteConsumer(Consumer):
     # -- what is held
 
     def _is_held(self, message: MessageProxy) -> bool:
-        return self._held.get(message._token) is message
+        return self._held.get(message._lease) is message
 
     def _forget(self, message: MessageProxy) -> None:
         if self._is_held(message):
-            del self._held[message._token]
+            del self._held[message._lease]
 
     def _give_back(self, seqs: Iterable[int]) -> None:
         def operation(connection: sqlite3.Connection) -> None:

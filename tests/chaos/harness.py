@@ -21,10 +21,14 @@ DEADLINE_S = 30.0
 
 #: What must hold in every state of the store: each query finds what breaks it.
 INVARIANTS = {
-    "a message is in exactly one known state": "SELECT seq FROM messages WHERE state NOT IN (0, 1, 2, 3)",
+    "a message is in exactly one known state": (
+        "SELECT seq FROM messages WHERE state NOT IN (0, 1, 2, 3)"
+    ),
     "a payload is there": "SELECT seq FROM messages WHERE payload IS NULL OR length(payload) = 0",
     "a delivery id is there once": "SELECT did FROM messages GROUP BY did HAVING count(*) > 1",
-    "exactly the leased have an owner": "SELECT seq FROM messages WHERE (state = 2) <> (owner IS NOT NULL)",
+    "exactly the leased have an owner": (
+        "SELECT seq FROM messages WHERE (state = 2) <> (owner IS NOT NULL)"
+    ),
     "every owner is registered": (
         "SELECT seq FROM messages WHERE state = 2 AND owner NOT IN (SELECT id FROM workers)"
     ),

@@ -83,7 +83,7 @@ def test_keys_are_hashed_unless_readable_ones_are_wanted():
 
 
 def test_missing_is_one_object_that_says_what_it_is():
-    assert pickle.loads(pickle.dumps(Missing)) is Missing  # noqa: S301 - our own bytes
+    assert pickle.loads(pickle.dumps(Missing)) is Missing
     assert repr(Missing) == "Missing"
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -150,6 +151,10 @@ def test_threads_take_each_message_once(queue):
     assert sorted(chain.from_iterable(taken)) == [(n, i) for n in range(4) for i in range(500)]
 
 
+@pytest.mark.skipif(
+    sys.gettrace() is not None,
+    reason="a tracer lets interrupts hit between taking a lock and noting that it is taken",
+)
 def test_interrupted_takers_lose_no_message(queue):
     """Interrupts land anywhere inside take; whatever was added must still come out."""
     taken, stop = [], threading.Event()

@@ -56,16 +56,27 @@ class WorkerThread(Thread):
         self.logger.debug("Running worker thread...")
         self.running = not self._stopping
         self.broker.emit_after("worker_thread_boot", self)
-        while self.running:
-            # An interrupt that arrives too late to hit its actor must not end this thread.
+        while True:
+            # An interrupt that comes too late to hit its actor may hit any line of ours. The
+            # inner loop deals with one, this one with another on its heels.
             try:
-                self._step()
+                self._run_until_stopped()
+                break
+            except Interrupt:
+                continue
+        self.broker.emit_before("worker_thread_shutdown", self)
+        self.logger.debug("Worker thread stopped.")
+
+    def _run_until_stopped(self) -> None:
+        while True:
+            try:
+                while self.running:
+                    self._step()
+                return  # noqa: TRY300 (an interrupt may hit the line before, too)
             except Interrupt:
                 self.logger.debug("An interrupt arrived between two messages.")
             except BaseException:
                 self.logger.exception("Unexpected failure in a worker thread; it goes on.")
-        self.broker.emit_before("worker_thread_shutdown", self)
-        self.logger.debug("Worker thread stopped.")
 
     def _step(self) -> None:
         if self.paused:

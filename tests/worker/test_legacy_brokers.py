@@ -256,3 +256,21 @@ def test_async_actors_run_as_many_at_a_time_as_there_are_slots(
     ledger.wait_for(30)
     wait_until(lambda: len(legacy_broker.acked) == 30)
     assert time.monotonic() - started_at < 5
+
+
+@pytest.mark.parametrize("error", [ConnectionClosed("gone"), RuntimeError("no idea")])
+def test_a_consumer_that_cannot_be_closed_does_not_keep_its_worker_from_stopping(
+    legacy_broker, declare, start_worker, monkeypatch, error
+):
+    declare(legacy_broker, print)
+    worker = start_worker(legacy_broker)
+    wait_until(lambda: legacy_broker.consumers)
+
+    def close():
+        raise error
+
+    monkeypatch.setattr(legacy_broker.consumers[0], "close", close)
+
+    worker.stop(timeout=5000)
+
+    assert not worker.consumers["default"].is_alive()

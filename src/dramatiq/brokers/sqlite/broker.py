@@ -226,12 +226,7 @@ class SQLiteBroker(StoreBroker):
                 load("dead_letters"), {"queue": name, "count": limit}
             ).fetchall()
         )
-        return [
-            DeadLetter(
-                name, payload if isinstance(payload, bytes) else payload.encode(), why, died_at
-            )
-            for payload, why, died_at in rows
-        ]
+        return [DeadLetter(name, payload, why, died_at) for payload, why, died_at in rows]
 
     def close(self) -> None:
         """Give back what is held, stop the threads and close the file; a next use opens it."""

@@ -54,7 +54,27 @@ def declare(broker, ledger):
         write_line(ledger, "end", number)
         return number + 1000
 
-    return {"work": work, "fail_once": fail_once, "fail": fail, "pass_on": pass_on}
+    @dramatiq.actor(broker=broker)
+    def hold_interpreter(number, duration_ms):
+        import ctypes
+
+        write_line(ledger, "start", number)
+        # Called like a function of the interpreter itself: no other thread runs meanwhile.
+        ctypes.PyDLL(None).usleep(duration_ms * 1000)
+        write_line(ledger, "end", number)
+
+    @dramatiq.actor(broker=broker)
+    def leave_child_behind(number):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        write_line(ledger, "start", number)
+        time.sleep(60)
+
+    return {
+        each.actor_name: each
+        for each in (work, fail_once, fail, pass_on, hold_interpreter, leave_child_behind)
+    }
 
 
 def make_broker(path, **options):
@@ -72,7 +92,7 @@ def work(path, ledger, threads="4"):
 
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    broker = make_broker(path)
+    broker = make_broker(path, busy_timeout=int(os.environ.get("CHAOS_BUSY_TIMEOUT", "10000")))
     declare(broker, ledger)
     worker = Worker(broker, worker_threads=int(threads), worker_timeout=200)
     worker.start()
@@ -100,6 +120,48 @@ def produce(path, ledger, first, count, duration_ms="0"):
     broker.close()
 
 
+def fork(path, ledger, children, each):
+    """Fork in the middle of sending; parent and children go on with the same broker."""
+    broker = make_broker(path)
+    actor = declare(broker, ledger)["work"]
+    stopping = threading.Event()
+
+    def send(numbers):
+        for number in numbers:
+            if not stopping.is_set():
+                actor.send(number)
+                write_line(ledger, "sent", number)
+
+    def live(first):
+        send(range(first, first + int(each)))
+        # Until here the parent has the file open as well; from here on it may have closed it.
+        os.read(ended, 1)
+        send(range(first + int(each), first + 2 * int(each)))
+        broker.close()
+
+    threads = [
+        threading.Thread(target=send, args=(range(million * 10**6, (million + 1) * 10**6),))
+        for million in (1, 2)
+    ]
+    for thread in threads:
+        thread.start()
+    ended, end = os.pipe()
+    pids = []
+    for child in range(int(children)):
+        pids.append(os.fork())
+        if not pids[-1]:
+            os.close(end)
+            live(child * 2 * int(each))
+            os._exit(0)
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    broker.close()
+    os.close(end)
+    failed = [pid for pid in pids if os.waitpid(pid, 0)[1]]
+    sys.exit(f"children failed: {failed}" if failed else 0)
+
+
 def hold(path, ledger, seconds):
     """Keep the write lock for a while."""
     connection = sqlite3.connect(path, isolation_level=None)
@@ -113,4 +175,4 @@ def hold(path, ledger, seconds):
 if __name__ == "__main__":
     logging.basicConfig(format="%(levelname)s %(name)s %(message)s", level=logging.WARNING)
     role, *arguments = sys.argv[1:]
-    {"work": work, "produce": produce, "hold": hold}[role](*arguments)
+    {"work": work, "produce": produce, "fork": fork, "hold": hold}[role](*arguments)

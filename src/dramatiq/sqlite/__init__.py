@@ -6,6 +6,7 @@ thread, which commits what arrives together in one transaction.
 
 from __future__ import annotations
 
-from .database import DEFAULT_PATH, Database, open_database, path_of_url
+from .database import DEFAULT_PATH, Database, open_database
+from .place import path_of_url
 
 __all__ = ["DEFAULT_PATH", "Database", "open_database", "path_of_url"]

@@ -1,7 +1,8 @@
-"""A file of nothing beside the database, given up when the disk is full.
+"""A file of nothing beside the database, given up for a moment when the disk is full.
 
-Settling messages frees space but needs a little to do so. While the ballast is gone, new messages
-are refused, so that the space it made goes to settling alone.
+Taking and settling messages frees space in the end, but first needs some: the log grows, then the
+database as the log is copied into it. Both happen in the space of the ballast. The log is then
+cut off, which makes enough space for the ballast to be made again. Sending never uses it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Ballast"]
 
-#: Bytes kept free: several times what settling a thousand messages writes.
-BALLAST_BYTES = 1024 * 1024
-#: Bytes that must be free beyond the ballast before it is made again.
-SLACK_BYTES = 256 * 1024
+#: Bytes kept free: several times what taking and settling a hundred small messages writes.
+BALLAST_BYTES = 2 * 1024 * 1024
+#: Bytes with which it counts as there: on a full disk it may not get all of them back.
+ENOUGH_BYTES = BALLAST_BYTES // 2
 #: Free bytes below which the log is copied into the database after each commit: twice what a log
 #: grows to otherwise, since copying it may take as much once more.
 LOW_BYTES = 32 * 1024 * 1024
@@ -35,35 +36,41 @@ class Ballast:
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(f"{path.name}-ballast")
+        #: On the monotonic clock. One thread's news may replace another's, which is harmless.
+        self._plenty_until = 0.0
 
     def is_there(self) -> bool:
         """Make sure the ballast is there; False if there is no space for it."""
-        try:
-            if self.path.stat().st_size >= BALLAST_BYTES:
-                return True
-        except OSError:
-            pass
-        if self.free_bytes() < BALLAST_BYTES + SLACK_BYTES:
+        size = self._size()
+        if size >= BALLAST_BYTES:
+            return True
+        possible = min(BALLAST_BYTES, size + self.free_bytes())
+        if possible < ENOUGH_BYTES:
             return False
         try:
-            self._create()
+            self._allocate(possible)
         except OSError as error:
-            self.release()
             # Where nothing may be written, opening the database says so better than we can here.
-            return error.errno not in FULL_ERRNOS
+            return error.errno not in FULL_ERRNOS or self._size() >= ENOUGH_BYTES
         return True
 
-    def _create(self) -> None:
+    def _size(self) -> int:
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def _allocate(self, size: int) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # Not sparse: only blocks that exist can be given back. Without truncating first:
             # several may do this at once.
             try:
-                os.posix_fallocate(descriptor, 0, BALLAST_BYTES)
+                os.posix_fallocate(descriptor, 0, size)
             except (AttributeError, OSError) as error:
                 if getattr(error, "errno", None) in FULL_ERRNOS:
                     raise
-                os.pwrite(descriptor, b"\0" * BALLAST_BYTES, 0)
+                os.pwrite(descriptor, b"\0" * size, 0)
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)

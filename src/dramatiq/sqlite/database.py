@@ -20,18 +20,18 @@ import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import unquote, urlsplit
 
-from ..errors import ConnectionClosed
+from ..errors import ConnectionClosed, ConnectionFailed
 from .ballast import Ballast
 from .failures import explain
 from .place import refuse_network_file_system
+from .schema import create_schema, has_schema
 from .writer import Pending, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["DEFAULT_PATH", "Database", "open_database", "path_of_url"]
+__all__ = ["DEFAULT_PATH", "Database", "open_database"]
 
 T = TypeVar("T")
 
@@ -66,22 +66,6 @@ def open_database(path: str | os.PathLike[str] = DEFAULT_PATH) -> Database:
         return database
 
 
-def path_of_url(url: str) -> str:
-    """Return the file a URL names: ``sqlite:///relative`` or ``sqlite:////absolute``.
-
-    Raises:
-        ValueError: If it is no such URL.
-    """
-    parts = urlsplit(url)
-    path = unquote(parts.path)
-    if parts.scheme != "sqlite" or parts.netloc or len(path) < 2:
-        raise ValueError(
-            f"{url!r} is not an SQLite URL. Write sqlite:///name.db for a file in the current "
-            "folder, sqlite:////folder/name.db for an absolute path."
-        )
-    return path[1:]
-
-
 class Database:
     """One SQLite file. Use `open_database`, so that a process has one of each.
 
@@ -100,6 +84,7 @@ class Database:
         self.synchronous = "FULL"
         self.busy_timeout_ms = BUSY_TIMEOUT_MS
         self.ballast = Ballast(path)
+        #: Replaced, never changed, so that it can be read without a lock.
         self._schemas: dict[str, Sequence[str]] = {}
         self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
         self._reset()
@@ -113,6 +98,7 @@ class Database:
         #: While forking.
         self._locks_held: list[threading.Lock] = []
         self._unclosed: list[Writer] = []
+        self._is_usable = True
 
     # -- opening
 
@@ -124,12 +110,18 @@ class Database:
         with self._lock:
             if name in self._schemas:
                 return
-            self._schemas[name] = statements
+            self._schemas = {**self._schemas, name: statements}
             is_open = self._writer is not None
         if is_open:
-            self.write(lambda connection: _create_schema(connection, name, statements))
+            self.write(lambda connection: create_schema(connection, name, statements))
 
     def _connect(self) -> sqlite3.Connection:
+        if not self._is_usable:
+            raise ConnectionFailed(
+                f"SQLite database {self.path} was in use for more than {FORK_PATIENCE_S:.0f} "
+                "seconds while this process was forked, and cannot be used here any more. Start "
+                "processes before there is work, or with the start method 'spawn'."
+            )
         try:
             connection = sqlite3.connect(
                 self.path,
@@ -166,12 +158,12 @@ class Database:
     def _connect_writer(self) -> sqlite3.Connection:
         connection = self._connect()
         try:
-            with self._lock:
-                schemas = dict(self._schemas)
-            for name, statements in schemas.items():
-                connection.execute("BEGIN IMMEDIATE")
-                _create_schema(connection, name, statements)
-                connection.execute("COMMIT")
+            for name, statements in self._schemas.items():
+                # Looking needs no lock, so that opening a file waits for nobody.
+                if not has_schema(connection, name):
+                    connection.execute("BEGIN IMMEDIATE")
+                    create_schema(connection, name, statements)
+                    connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
@@ -239,9 +231,7 @@ class Database:
         """
         with self._read_lock:
             if self._reader is None:
-                # The writer's connection creates the schema; make sure it has.
-                self.write(lambda _: None, frees_space=True)
-                self._reader = self._connect()
+                self._reader = self._connect_reader()
                 self._readers_opened += 1
             try:
                 return operation(self._reader)
@@ -249,6 +239,20 @@ class Database:
                 self._reader.close()
                 self._reader = None
                 raise explain(error, str(self.path)) from error
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        connection = self._connect()
+        try:
+            if not all(has_schema(connection, name) for name in self._schemas):
+                # The writer creates them as it opens the file.
+                self.write(lambda _: None, frees_space=True)
+        except sqlite3.Error as error:
+            connection.close()
+            raise explain(error, str(self.path)) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def version(self) -> tuple[int, int]:
         """Return something that changes when anybody has committed.
@@ -310,8 +314,9 @@ class Database:
         """Finish what was handed over and close the file; the next use opens it again."""
         with self._lock:
             writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.stop()
+            # Under the lock, so that a fork waits for it. The writer never takes it.
+            if writer is not None:
+                writer.stop()
         with self._read_lock:
             self._close_reader()
 
@@ -352,15 +357,7 @@ class Database:
             # One reference too many for ever: not even the end of the interpreter closes them.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
         self._reset()
-
-
-def _create_schema(connection: sqlite3.Connection, name: str, statements: Sequence[str]) -> None:
-    connection.execute("CREATE TABLE IF NOT EXISTS schemas (name TEXT PRIMARY KEY)")
-    if connection.execute("SELECT 1 FROM schemas WHERE name = ?", (name,)).fetchone():
-        return
-    for statement in statements:
-        connection.execute(statement)
-    connection.execute("INSERT INTO schemas VALUES (?)", (name,))
+        self._is_usable = not any(inherited)
 
 
 def _before_fork() -> None:

@@ -1,12 +1,13 @@
-"""Where a database file may live: on a disk of this machine."""
+"""Where a database file is, and where it may be: on a disk of this machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from ..errors import ConnectionFailed
 
-__all__ = ["refuse_network_file_system"]
+__all__ = ["path_of_url", "refuse_network_file_system"]
 
 #: File systems on which SQLite's locks and shared memory cannot be relied on
 #: (https://www.sqlite.org/wal.html, "All processes using a database must be on the same host").
@@ -18,6 +19,22 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )  # fmt: skip
 #: Where Linux lists what is mounted; other systems are not checked.
 MOUNTS = Path("/proc/self/mountinfo")
+
+
+def path_of_url(url: str) -> str:
+    """Return the file a URL names: ``sqlite:///relative`` or ``sqlite:////absolute``.
+
+    Raises:
+        ValueError: If it is no such URL.
+    """
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.scheme != "sqlite" or parts.netloc or len(path) < 2:
+        raise ValueError(
+            f"{url!r} is not an SQLite URL. Write sqlite:///name.db for a file in the current "
+            "folder, sqlite:////folder/name.db for an absolute path."
+        )
+    return path[1:]
 
 
 def refuse_network_file_system(path: Path, mounts: Path = MOUNTS) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +16,7 @@ from ..errors import BrokerConnectionError
 from ..failpoints import hit
 from ..logging import get_logger
 from .failures import explain, is_about_the_file, is_disk_full, is_passing
+from .space import Space
 
 if TYPE_CHECKING:
     from .ballast import Ballast
@@ -25,10 +25,6 @@ __all__ = ["Operation", "Pending", "Writer"]
 
 #: Most operations in one transaction: bounds how long the first of them waits.
 MAX_OPERATIONS = 256
-#: Seconds between two attempts to get back the space of a full disk.
-TIDY_INTERVAL_S = 1.0
-#: Most bytes of content and log that are rewritten to make a nearly empty database small.
-MAX_VACUUM_BYTES = 64 * 1024 * 1024
 
 #: Writes through the connection and returns a result. It may be run more than once, each time in
 #: a fresh transaction; only the last counts.
@@ -38,7 +34,7 @@ Operation: TypeAlias = Callable[[sqlite3.Connection], Any]
 class Pending:
     """An operation on its way, and its result when it is committed."""
 
-    __slots__ = ("_done", "error", "frees_space", "on_done", "operation", "result")
+    __slots__ = ("_done", "error", "frees_space", "is_done", "on_done", "operation", "result")
 
     def __init__(self, operation: Operation, *, frees_space: bool) -> None:
         self.operation = operation
@@ -48,12 +44,16 @@ class Pending:
         self.error: Exception | None = None
         #: Called in the writer's thread when it is done.
         self.on_done: Callable[[Pending], None] | None = None
+        self.is_done = False
         # A bare lock is the cheapest thing a thread can wait for.
         self._done = threading.Lock()
         self._done.acquire()
 
     def finish(self, result: Any, error: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Tell whoever waits; only the first time counts."""
+        if self.is_done:
+            return
+        self.is_done = True
         self.result = result
         self.error = error
         self._done.release()
@@ -98,11 +98,10 @@ class Writer:
         self.logger = get_logger("dramatiq.sqlite", type(self))
         self._connect = connect
         self._path = path
-        self._ballast = ballast
+        self._space = Space(path, ballast)
         self._on_commit = on_commit
         self._queue: SimpleQueue[Pending | None] = SimpleQueue()
         self._connection: sqlite3.Connection | None = None
-        self._tidy_at = 0.0
         self._thread = threading.Thread(
             target=self._run, name="dramatiq-sqlite-writer", daemon=True
         )
@@ -136,7 +135,12 @@ class Writer:
                     stopping = True
             except Empty:
                 pass
-            self._run_batch(batch)
+            try:
+                self._run_batch(batch)
+            except Exception as error:
+                self.logger.exception("Unexpected failure in the writer of %s.", self._path)
+                for each in batch:
+                    each.finish(None, error)
             # While this thread waits, it must not keep alive what it wrote last.
             pending = None
         self._disconnect()
@@ -163,16 +167,19 @@ class Writer:
         for pending, result in zip(batch, results, strict=True):
             pending.finish(result, None)
         self._on_commit()
-        if self._ballast.is_low():
-            self._save_space(connection)
+        self._space.after_commit(connection)
 
     def _give_up(self, batch: list[Pending], error: Exception, *, has_made_room: bool) -> None:
         """Fail a batch; but what frees space has the space of the ballast first."""
         if is_disk_full(error) and not has_made_room:
             freeing = [pending for pending in batch if pending.frees_space]
-            if freeing and self._make_room():
+            if freeing and self._space.make_room(self._connection):
                 self._run_batch(freeing, has_made_room=True)
+                self._space.close_gap(self._connection)
                 batch = [pending for pending in batch if not pending.frees_space]
+            elif self._space.shrink(self._connection):
+                self._run_batch(batch, has_made_room=True)
+                return
         for pending in batch:
             pending.finish(None, self._explain(error))
         if is_about_the_file(error) and not is_passing(error):
@@ -208,59 +215,6 @@ class Writer:
             raise
         hit("sqlite.after_commit")
         return results
-
-    # -- a full disk
-
-    def _make_room(self) -> bool:
-        """Find space for what frees space; False if there is none."""
-        released = self._ballast.release()
-        if released:
-            self.logger.warning(
-                "The disk of %s is full. Settling goes on with the space kept for it; new "
-                "messages are refused until there is space again.",
-                self._path,
-            )
-        return self._copy_log("PASSIVE") or released
-
-    def _save_space(self, connection: sqlite3.Connection) -> None:
-        """Keep the log short; at times, try to make the files small enough for a new ballast."""
-        self._copy_log("PASSIVE")
-        now = time.monotonic()
-        if now < self._tidy_at or self._ballast.is_there():
-            return
-        self._tidy_at = now + TIDY_INTERVAL_S
-        self._copy_log("TRUNCATE")
-        if self._is_mostly_empty(connection):
-            try:
-                connection.execute("PRAGMA temp_store=MEMORY")
-                connection.execute("VACUUM")
-            except sqlite3.Error:
-                self.logger.debug("The database could not be made smaller.", exc_info=True)
-            self._copy_log("TRUNCATE")
-        if self._ballast.is_there():
-            self.logger.warning(
-                "The disk of %s has space again: messages are accepted.", self._path
-            )
-
-    def _copy_log(self, mode: str) -> bool:
-        """Copy the log into the database, so that it starts over; False if it does not."""
-        connection = self._connection
-        if connection is None:
-            return False
-        try:
-            is_busy, pages, copied = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        except sqlite3.Error:
-            return False
-        return not is_busy and bool(pages == copied)
-
-    def _is_mostly_empty(self, connection: sqlite3.Connection) -> bool:
-        def number(name: str) -> int:
-            value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
-            return value
-
-        pages, free = number("page_count"), number("freelist_count")
-        content = (pages - free) * number("page_size")
-        return free > pages // 2 and 2 * content < min(self._ballast.free_bytes(), MAX_VACUUM_BYTES)
 
     def _disconnect(self) -> None:
         """Start over with a fresh connection, in case this one is what is broken."""

@@ -73,8 +73,8 @@ class LockFile:
             return os.open(self.path, flags, 0o600)
         except OSError as error:
             raise ConnectionFailed(
-                f"Lock file {self.path} cannot be opened: {error.strerror}. Check the permissions "
-                "of its folder."
+                f"Lock file {self.path} cannot be opened: {error.strerror}. Check that the folder "
+                "exists and that it may be written to."
             ) from error
 
     def acquire(self) -> int:

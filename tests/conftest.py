@@ -15,9 +15,10 @@ import pytest
 
 import dramatiq.broker
 import dramatiq.message
+from tests.servers import MemcachedServer, RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 #: Seconds a test may take in each directory; elsewhere the default of `pyproject.toml` holds.
 #: A test that needs more says so itself with `pytest.mark.timeout`.
@@ -52,3 +53,19 @@ def _no_traces_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the global broker and encoder back, whatever the test sets them to."""
     monkeypatch.setattr(dramatiq.broker, "global_broker", dramatiq.broker.global_broker)
     monkeypatch.setattr(dramatiq.message, "global_encoder", dramatiq.message.global_encoder)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis server for all tests that do not harm it; each uses keys or a database its own."""
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemcachedServer]:
+    """One memcached server for all tests that do not harm it."""
+    server = MemcachedServer(tmp_path_factory.mktemp("memcached")).start()
+    yield server
+    server.kill()

@@ -15,13 +15,24 @@ from typing import TYPE_CHECKING, Any
 from ..broker import Broker, MessageProxy
 from ..common import current_millis, q_name
 from ..delivery import Envelope, current_follow_ups
+from ..errors import DecodeError
+from ..message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ..message import Message
+__all__ = ["StoreBroker", "decode", "new_delivery_ids", "printable"]
 
-__all__ = ["StoreBroker", "new_delivery_ids"]
+#: Most characters of a reason that are stored beside a dead letter.
+_MAX_REASON = 2000
+#: Whatever holds anything else in these fields is no message, however well it was decoded.
+FIELD_TYPES: dict[str, type] = {
+    "queue_name": str,
+    "actor_name": str,
+    "message_id": str,
+    "kwargs": dict,
+    "options": dict,
+}
 
 
 def new_delivery_ids() -> Iterator[bytes]:
@@ -127,3 +138,26 @@ class StoreBroker(Broker):
     async def _store_async(self, envelopes: Sequence[Envelope]) -> None:
         """Do as `_store` does, without blocking the running event loop."""
         raise NotImplementedError
+
+
+def decode(payload: bytes) -> Message[Any]:
+    """Decode a message and check what workers take for granted.
+
+    Raises:
+        DecodeError: If it is no message.
+    """
+    message = Message.decode(payload)
+    for name, expected in FIELD_TYPES.items():
+        value = getattr(message, name)
+        if not isinstance(value, expected):
+            found = type(value).__name__
+            raise DecodeError(f"{name} is {found}, not {expected.__name__}", payload, None)
+    return message
+
+
+def printable(text: str) -> str:
+    """Return the beginning of a text, with what cannot be printed or stored written as escapes."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1]
+        for character in text[:_MAX_REASON]
+    )

@@ -204,6 +204,7 @@ class RunningTests(BrokerSuite):
 
         stopping = threading.Thread(target=worker.stop, kwargs={"timeout": 10_000})
         stopping.start()
+        wait_until(lambda: worker.work_queue.qsize() == 0)
         released.set()
         stopping.join(10)
 

@@ -135,6 +135,9 @@ class BrokerSuite:
 
     #: Whether the broker keeps delayed messages until they are due; else a worker parks them.
     keeps_delays: ClassVar[bool] = False
+    #: Whether they are kept apart, and moved to their queue by the consumer of a delay queue, with
+    #: the hooks of 2.x around that.
+    moves_delays: ClassVar[bool] = False
     #: Whether an operation on an undeclared queue raises `QueueNotFound`.
     checks_queues: ClassVar[bool] = True
     #: Whether a consumer holds no more than ``prefetch`` messages at a time.

@@ -12,8 +12,9 @@ from ...errors import BrokerConnectionError, ConnectionClosed, DecodeError
 from ...failpoints import hit
 from ...logging import get_logger
 from ...sqlite.failures import is_disk_full
-from .statements import insert, json_list, load, printable, text_or_blob
-from .taking import Taken, decode, select_ready
+from .._store import decode, printable
+from .statements import insert, json_list, load, text_or_blob
+from .taking import Taken, select_ready
 
 if TYPE_CHECKING:
     import sqlite3

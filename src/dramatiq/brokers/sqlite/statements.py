@@ -19,7 +19,6 @@ __all__ = [
     "insert",
     "json_list",
     "load",
-    "printable",
     "schema",
     "text_or_blob",
     "unpack",
@@ -31,8 +30,6 @@ _FOLDER = Path(__file__).with_name("sql")
 READY_SEPARATOR = "\x1e"
 #: Rows per INSERT: few sizes, so that each is compiled once; the largest first.
 _ROWS_PER_INSERT = (500, 100, 20, 5, 1)
-#: Most characters of a reason that are stored beside a dead letter.
-_MAX_REASON = 2000
 
 
 @cache
@@ -49,14 +46,6 @@ def schema() -> list[str]:
 def json_list(numbers: Iterable[int]) -> str:
     """Return numbers as the JSON that ``json_each`` takes."""
     return f"[{','.join(map(str, numbers))}]"
-
-
-def printable(text: str) -> str:
-    """Return the beginning of a text, with what cannot be printed or stored written as escapes."""
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1]
-        for character in text[:_MAX_REASON]
-    )
 
 
 def text_or_blob(payload: bytes) -> str | bytes:

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ...errors import DecodeError
-from ...message import Message
 from .statements import load, unpack
 
-__all__ = ["Taken", "decode", "select_ready"]
-
-#: Whatever holds anything else in these fields is no message, however well it was decoded.
-FIELD_TYPES: dict[str, type] = {
-    "queue_name": str,
-    "actor_name": str,
-    "message_id": str,
-    "kwargs": dict,
-    "options": dict,
-}
+__all__ = ["Taken", "select_ready"]
 
 
 class Taken(NamedTuple):
@@ -43,18 +32,3 @@ def select_ready(connection: sqlite3.Connection, queue_name: str, count: int) ->
     # One of them is text that we would not have written. Its neighbours must not suffer.
     rows = connection.execute(load("select_ready_apart"), arguments).fetchall()
     return Taken([seq for seq, _ in rows], [payload for _, payload in rows])
-
-
-def decode(payload: bytes) -> Message[Any]:
-    """Decode a message and check what workers take for granted.
-
-    Raises:
-        DecodeError: If it is no message.
-    """
-    message = Message.decode(payload)
-    for name, expected in FIELD_TYPES.items():
-        value = getattr(message, name)
-        if not isinstance(value, expected):
-            found = type(value).__name__
-            raise DecodeError(f"{name} is {found}, not {expected.__name__}", payload, None)
-    return message

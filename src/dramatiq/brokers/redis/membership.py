@@ -1,0 +1,231 @@
+"""This process as a worker: registered in the store, alive by its heartbeat.
+
+Whoever is not registered can lease nothing. A worker that was taken for dead by others goes on
+under a new name; what it held is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...failpoints import hit
+from ...logging import get_logger
+from .layout import PARKING, Layout
+from .scripts import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ...redis import LinkPool
+
+__all__ = ["Membership", "Sibling"]
+
+#: Most messages moved by one call, so that no call keeps others waiting for long.
+BATCH = 500
+#: Stands for "known to be dead" where a script asks for how long there was no heartbeat.
+SURELY_DEAD = -1
+
+
+class Sibling(NamedTuple):
+    """A worker of ours that says it runs on this machine."""
+
+    worker: str
+    pid: int
+    started: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process is there; one that is stopped is."""
+        if self.pid == os.getpid():
+            return True
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, 0)
+            return _started(self.pid) == self.started
+        return False
+
+
+class Membership:
+    """What a process registers, and what happens to those that died. Thread-safe.
+
+    Args:
+        links: Connections.
+        layout: The keys.
+    """
+
+    def __init__(self, links: LinkPool, layout: Layout) -> None:
+        self.logger = get_logger("dramatiq.brokers.redis", type(self))
+        self._links = links
+        self._layout = layout
+
+    def join(self, worker: str, queue_names: Iterable[str]) -> None:
+        """Register a worker that consumes these queues; again when there are others."""
+        where = {
+            "host": _host(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "queues": sorted(queue_names),
+        }
+        keys = (self._layout.heartbeats, self._layout.workers)
+        self._links.run([(load("join"), keys, (worker, json.dumps(where)))])
+        hit("redis.join.after")
+
+    def beat(self, worker: str, siblings: Iterable[Sibling]) -> tuple[bool, list[Sibling]]:
+        """Tell that a worker is alive, and the others of this machine that are.
+
+        A process whose interpreter is busy in native code for long cannot beat by itself.
+
+        Returns:
+            Whether it is registered, and the workers of this machine.
+        """
+        alive = [each.worker for each in siblings if each.worker != worker and each.is_alive]
+        keys = (self._layout.heartbeats, self._layout.workers)
+        [[is_registered, workers]] = self._links.run(
+            [(load("beat"), keys, (worker, PARKING, *alive))]
+        )
+        return bool(is_registered), list(_siblings(workers))
+
+    def siblings(self) -> list[Sibling]:
+        """Return the workers of this machine."""
+        with self._links.borrow() as link:
+            [workers] = link.call([(b"HGETALL", self._layout.workers)])
+        return list(_siblings(_flat(workers)))
+
+    def queues_of(self, worker: str) -> list[str]:
+        """Return the queues that a worker of ours says it consumes."""
+        with self._links.borrow() as link:
+            [where] = link.call([(b"HGET", self._layout.workers, worker)])
+        with suppress(ValueError, TypeError, KeyError):
+            return [str(name) for name in json.loads(where)["queues"]]
+        return []
+
+    def find_dead(self, own_timeout: int, foreign_timeout: int) -> list[str]:
+        """Return the workers without a heartbeat for so many milliseconds."""
+        keys = (self._layout.heartbeats, self._layout.workers)
+        [dead] = self._links.run([(load("find_dead"), keys, (own_timeout, foreign_timeout))])
+        return [worker.decode() for worker in dead]
+
+    def reclaim(
+        self,
+        worker: str,
+        queue_names: Iterable[str],
+        *,
+        timeout: int = SURELY_DEAD,
+        side: str = "LPUSH",
+        holding: Iterable[str] = (),
+    ) -> int:
+        """Take back what a dead worker holds and strike it off.
+
+        Args:
+            worker: Who died.
+            queue_names: Where it may hold messages.
+            timeout: Milliseconds without heartbeat that make it dead.
+            side: Where they go: ``LPUSH`` to the front of their queues, ``RPUSH`` to the end.
+            holding: Other queues of which it may hold messages, which stay as they are.
+
+        Returns:
+            How many messages went back; 0 if it turns out to be alive.
+        """
+        names = sorted(set(queue_names))
+        reclaimed = 0
+        for name in names:
+            moved = self._reclaim_queue(worker, name, timeout, side)
+            if moved is None:
+                return reclaimed
+            reclaimed += moved
+        hit("redis.reclaim.before_strike_off")
+        self.strike_off(worker, sorted({*names, *holding}))
+        return reclaimed
+
+    def reclaim_if_unknown(self, worker: str, queue_name: str) -> int:
+        """Take back what a worker that is not registered holds of a queue."""
+        with self._links.borrow() as link:
+            [beat] = link.call([(b"ZSCORE", self._layout.heartbeats, worker)])
+        if beat is not None:
+            return 0
+        # Whoever registers from here on has another name.
+        return self._reclaim_queue(worker, queue_name, SURELY_DEAD, "LPUSH") or 0
+
+    def _reclaim_queue(self, worker: str, name: str, timeout: int, side: str) -> int | None:
+        queue = self._layout.queue(name)
+        acks = self._layout.acks(worker, name)
+        keys = (self._layout.heartbeats, acks, queue.ids, queue.payloads)
+        reclaimed: int = 0
+        while True:
+            [answer] = self._links.run([(load("reclaim"), keys, (worker, timeout, side, BATCH))])
+            if answer is None:
+                return None
+            moved, left = answer
+            reclaimed += moved
+            if not left:
+                return reclaimed
+
+    def strike_off(self, worker: str, queue_names: Sequence[str]) -> tuple[bool, int]:
+        """Remove a worker unless it holds messages of these queues.
+
+        Returns:
+            Whether it was removed, and how many of our workers are left.
+        """
+        acks = (self._layout.acks(worker, name) for name in queue_names)
+        keys = (self._layout.heartbeats, self._layout.workers, *acks)
+        [[removed, left]] = self._links.run([(load("strike_off"), keys, (worker,))])
+        return bool(removed), int(left)
+
+    def find_ack_sets(self, worker: str = "") -> list[tuple[str, str]]:
+        """Return worker and queue of all ack sets, or of those of one worker.
+
+        It walks through all keys of the database, some at a time.
+        """
+        prefix = self._layout.acks_of(worker) if worker else self._layout.acks_of("")[:-1]
+        pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^-" else bytes([c]) for c in prefix)
+        found = set()
+        cursor: Any = b"0"
+        with self._links.borrow() as link:
+            while True:
+                command = (b"SCAN", cursor, b"MATCH", pattern + b"*", b"COUNT", 1000)
+                [[cursor, keys]] = link.call([command])
+                found.update(keys)
+                if int(cursor) == 0:
+                    break
+        return [self._layout.worker_and_queue(key) for key in sorted(found)]
+
+
+def _siblings(workers: Sequence[bytes]) -> Iterable[Sibling]:
+    """Yield those of this machine from the answer to HGETALL."""
+    for worker, text in zip(workers[::2], workers[1::2], strict=True):
+        with suppress(ValueError, TypeError, KeyError):
+            where = json.loads(text)
+            if where["host"] == _host():
+                yield Sibling(worker.decode(), int(where["pid"]), str(where["started"]))
+
+
+def _flat(answer: Any) -> Sequence[bytes]:
+    """Return the answer to HGETALL as version 2 of the protocol gives it."""
+    if isinstance(answer, dict):
+        return [part for pair in answer.items() for part in pair]
+    return answer or []
+
+
+def _host() -> str:
+    """Return a name of all processes that see the same process ids."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(parts)
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in ticks, so that its number used again is told apart."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        # Gone, or a system without that file: then its number must do.
+        return "" if not Path("/proc/self/stat").exists() else "gone"
+    state, *fields = stat.rpartition(")")[2].split()
+    # A zombie runs no more; its parent has yet to notice.
+    return "gone" if state == "Z" else fields[18]

@@ -1,0 +1,22 @@
+-- Leases the next messages to a worker; nil if it is not registered, for it was taken for dead.
+-- KEYS: heartbeats, list, the worker's ack set, payloads, crashes.
+-- ARGV: worker, how many.
+-- Returns ids, payloads (nil where there is none: that id is dropped), crashes or nothing.
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+    return nil
+end
+local ids = redis.call('LPOP', KEYS[2], ARGV[2])
+if not ids then
+    return {}
+end
+redis.call('SADD', KEYS[3], unpack(ids))
+local payloads = redis.call('HMGET', KEYS[4], unpack(ids))
+for index, payload in ipairs(payloads) do
+    if not payload then
+        redis.call('SREM', KEYS[3], ids[index])
+    end
+end
+if redis.call('EXISTS', KEYS[5]) == 0 then
+    return {ids, payloads}
+end
+return {ids, payloads, redis.call('HMGET', KEYS[5], unpack(ids))}

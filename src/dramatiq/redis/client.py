@@ -1,0 +1,46 @@
+"""Making the client of the ``redis`` package that brokers and backends work with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+__all__ = ["COMMAND_TIMEOUT_S", "make_client"]
+
+#: Seconds without an answer after which a connection counts as dead. Said explicitly, for the
+#: client library's default was none before version 8 and is five seconds since.
+COMMAND_TIMEOUT_S = 8.0
+#: Seconds to open a connection.
+CONNECT_TIMEOUT_S = 5.0
+
+
+def make_client(*, client: Any = None, url: str | None = None, **parameters: Any) -> Any:
+    """Return ``client`` if there is one, else a new client, which is not connected yet.
+
+    Args:
+        client: A client of the ``redis`` package, for one server, a cluster or through sentinels,
+            or one with the same methods.
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``; what its query says wins over
+            ``parameters``.
+        parameters: Further arguments of ``redis.Redis``.
+
+    Raises:
+        ValueError: If the URL has another scheme.
+    """
+    if client is not None:
+        return client
+    options: dict[str, Any] = {
+        "socket_timeout": COMMAND_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        **parameters,
+    }
+    if url is None:
+        return redis.Redis(**options)
+    if url.startswith("unix://"):
+        # Its connections know no such thing as a lost peer.
+        options.pop("socket_keepalive")
+        options.pop("socket_connect_timeout")
+    pool = options.pop("connection_pool", None) or redis.ConnectionPool.from_url(url, **options)
+    return redis.Redis(connection_pool=pool)

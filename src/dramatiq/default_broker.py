@@ -21,11 +21,19 @@ URL_VARIABLE = "DRAMATIQ_BROKER_URL"
 _BY_SCHEME = {
     "stub": ("dramatiq.brokers.stub", "StubBroker"),
     "sqlite": ("dramatiq.brokers.sqlite", "SQLiteBroker"),
+    "redis": ("dramatiq.brokers.redis", "RedisBroker"),
+    "rediss": ("dramatiq.brokers.redis", "RedisBroker"),
+    "unix": ("dramatiq.brokers.redis", "RedisBroker"),
 }
+#: The client library and the scheme of brokers that are chosen where the library is installed and
+#: nothing else was said, as in 2.x. The first that is there wins.
+_BY_CLIENT = (("redis", "redis"),)
 
 
 def choose_broker() -> Broker:
-    """Make the broker that the environment asks for; without any wish, the embedded one.
+    """Make the broker that the environment asks for; without any wish, what can be had.
+
+    That is a broker on this machine whose client library is installed, else the embedded one.
 
     Raises:
         ValueError: If ``DRAMATIQ_BROKER_URL`` has a scheme that no broker serves.
@@ -36,6 +44,17 @@ def choose_broker() -> Broker:
         broker = _from_url(url)
         logger.info("Using %s because %s is set.", type(broker).__name__, URL_VARIABLE)
         return broker
+    for library, scheme in _BY_CLIENT:
+        if importlib.util.find_spec(library) is not None:
+            broker = _make(_BY_SCHEME[scheme])
+            logger.info(
+                "No broker was set: using %s because the package %r is installed. Choose another "
+                "with dramatiq.set_broker() or %s.",
+                getattr(broker, "display_url", type(broker).__name__),
+                library,
+                URL_VARIABLE,
+            )
+            return broker
     broker = _make(_BY_SCHEME["sqlite"])
     logger.info(
         "No broker was set: using the embedded SQLite broker at %s. Choose another with "

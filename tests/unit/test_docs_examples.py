@@ -58,7 +58,9 @@ def environment():
         for name, value in os.environ.items()
         if not name.upper().startswith("DRAMATIQ_")
     }
-    return {**inherited, "PYTHONPATH": str(PROJECT / "src")}
+    # A reader has the base install: here the package `redis` would decide on the broker.
+    broker = {"DRAMATIQ_BROKER_URL": "sqlite:///dramatiq.db"}
+    return {**inherited, **broker, "PYTHONPATH": str(PROJECT / "src")}
 
 
 def run(arguments, folder):

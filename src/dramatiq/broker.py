@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .actor import Actor
+    from .flight_recorder import FlightRecorder
     from .message import Message
     from .results import ResultBackend
 
@@ -295,6 +296,14 @@ class Broker:
             timeout: Milliseconds after which it gives None when there is nothing.
         """
         raise NotImplementedError
+
+    def make_flight_recorder(self, slots: int) -> FlightRecorder | None:
+        """Return where a worker is to write down what it runs; None if nobody would read it.
+
+        Args:
+            slots: How many messages it may run at a time.
+        """
+        return None
 
     def flush(self, queue_name: str) -> None:
         """Drop all messages of a queue."""

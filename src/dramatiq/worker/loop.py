@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..broker import Broker, MessageProxy
     from ..delivery import Settlement
+    from ..flight_recorder import FlightRecorder
 
 __all__ = ["LoopRunner"]
 
@@ -75,15 +76,25 @@ class LoopRunner:
         broker: The broker whose hooks are run.
         slots: How many may run at the same time.
         on_idle: Called when a slot gets free and no message waits for it; the loop's thread.
+        recorder: Where to write down what runs, if anybody would read it.
+        first_slot: The first of as many places there.
     """
 
     def __init__(
-        self, broker: Broker, slots: int, on_idle: Callable[[], None] | None = None
+        self,
+        broker: Broker,
+        slots: int,
+        on_idle: Callable[[], None] | None = None,
+        *,
+        recorder: FlightRecorder | None = None,
+        first_slot: int = 0,
     ) -> None:
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.slots = slots
         self._on_idle = on_idle
+        self._recorder = recorder
+        self._free_records = list(range(first_slot + slots - 1, first_slot - 1, -1))
         self._thread: EventLoopThread | None = None
         self._is_blocked = False
         self._sequence = count()
@@ -225,7 +236,16 @@ class LoopRunner:
         assert task is not None  # noqa: S101 (this is a task)
         target = self._tasks[task]
         _task_target.set(target)
-        await self._run_message(message, target)
+        if self._recorder is None or message._lease is None:
+            await self._run_message(message, target)
+        else:
+            record = self._free_records.pop()
+            self._recorder.begin(record, message._lease)
+            try:
+                await self._run_message(message, target)
+            finally:
+                self._recorder.end(record)
+                self._free_records.append(record)
         if target.is_abandoned:
             return
         await self._settle(message)

@@ -13,6 +13,7 @@ from . import processing
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
+    from ..flight_recorder import FlightRecorder
     from .consumer import ConsumerThread
     from .work_queue import WorkQueue
 
@@ -29,6 +30,8 @@ class WorkerThread(Thread):
         consumers: The worker's consumer threads by queue.
         work_queue: Where the messages come from.
         worker_timeout: Milliseconds between two looks at whether to stop while there is no work.
+        recorder: Where to write down what runs, if anybody would read it.
+        slot: This thread's place there.
     """
 
     def __init__(
@@ -38,8 +41,12 @@ class WorkerThread(Thread):
         consumers: dict[str, ConsumerThread],
         work_queue: WorkQueue,
         worker_timeout: int,
+        recorder: FlightRecorder | None = None,
+        slot: int = 0,
     ) -> None:
         super().__init__(daemon=True)
+        self._recorder = recorder
+        self._slot = slot
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.consumers = consumers
@@ -105,12 +112,16 @@ class WorkerThread(Thread):
 
     def process_message(self, message: MessageProxy) -> None:
         """Run one message and hand over what became of it. Tracing tools wrap this method."""
+        if self._recorder is not None and message._lease is not None:
+            self._recorder.begin(self._slot, message._lease)
         try:
             self._run_message(message)
         except BaseException as exception:
             # An interrupt hit one of our own steps around the actor, or a hook raised something
             # like it. The hooks may run twice, the message is not lost.
             self._run_hooks_after_failure(message, exception)
+        if self._recorder is not None:
+            self._recorder.end(self._slot)
         self._post_process(message)
         message.clear_exception()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..actor import Actor
     from ..broker import Broker, MessageProxy
+    from ..flight_recorder import FlightRecorder
     from .loop import LoopRunner
 
 __all__ = ["Worker"]
@@ -73,6 +74,7 @@ class Worker:
             1000 * worker_threads, MAX_PREFETCH
         )
         self._lock = Lock()
+        self._recorder: FlightRecorder | None = None
         self._loop: LoopRunner | None = None
         self._middleware: _WorkerMiddleware | None = None
         self._is_paused = False
@@ -82,6 +84,8 @@ class Worker:
     def start(self) -> None:
         """Start everything and return."""
         self.broker.emit_before("worker_boot", self)
+        # Before anything is fetched: it is known from then on where to look for whom to blame.
+        self._recorder = self.broker.make_flight_recorder(self.worker_threads + self.async_slots)
         middleware = self._middleware = _WorkerMiddleware(self)
         # Not through add_middleware, which would warn of a second worker's.
         self.broker.middleware.append(middleware)
@@ -150,6 +154,8 @@ class Worker:
             consumer.close()
         if self._loop is not None:
             self._loop.close()
+        if self._recorder is not None:
+            self._recorder.close()
         self.broker.emit_after("worker_shutdown", self)
         self.logger.info("Worker has been shut down.")
 
@@ -242,7 +248,13 @@ class Worker:
             if self._loop is None:
                 from .loop import LoopRunner  # asyncio is only paid for with async actors
 
-                self._loop = LoopRunner(self.broker, self.async_slots, self.feed_consumers)
+                self._loop = LoopRunner(
+                    self.broker,
+                    self.async_slots,
+                    self.feed_consumers,
+                    recorder=self._recorder,
+                    first_slot=self.worker_threads,
+                )
                 self._loop.start()
                 if self._is_paused:
                     self._loop.pause()
@@ -291,6 +303,8 @@ class Worker:
             consumers=self.consumers,
             work_queue=self.work_queue,
             worker_timeout=self.worker_timeout,
+            recorder=self._recorder,
+            slot=len(self.workers),
         )
         worker.start()
         self.workers.append(worker)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ...common import current_millis, dq_name, q_name
 from ...delivery import Envelope, MessageProxy
 from ...errors import BrokerConnectionError, QueueJoinTimeout
+from ...failpoints import hit
+from ...flight_recorder import FlightRecorder
 from ...inspection import DeadLetter, QueueCounts
 from ...message import Message, generate_unique_id
 from ...redis import LinkPool, make_client
@@ -42,6 +44,8 @@ OWN_HEARTBEAT_TIMEOUT = 30_000
 DEFAULT_MAINTENANCE_CHANCE = 1000
 #: Milliseconds between two looks at whether a joined queue is empty.
 JOIN_INTERVAL = 100
+#: How many processes a message may bring down before it is dead.
+MAX_CRASHES = 3
 #: Most dead letters dropped by one call.
 BATCH = 500
 
@@ -103,6 +107,8 @@ class RedisBroker(StoreBroker):
         self.heartbeat_timeout = heartbeat_timeout
         self.dead_message_ttl = dead_message_ttl
         self.min_replicas = min_replicas
+        #: How many processes a message may bring down before it is dead.
+        self.max_crashes = MAX_CRASHES
         self.layout = Layout(namespace)
         self.links = LinkPool(self.client, self.layout.heartbeats)
         self.membership = Membership(self.links, self.layout)
@@ -116,6 +122,8 @@ class RedisBroker(StoreBroker):
         self._pid = os.getpid()
         self._broker_id = generate_unique_id()
         self._caretaker: Caretaker | None = None
+        #: Where the workers of this process write down what they run.
+        self._recorders: weakref.WeakSet[FlightRecorder] = weakref.WeakSet()
         #: The consumers that hold messages in the name of this worker.
         self._consumers: weakref.WeakSet[RedisConsumer] = weakref.WeakSet()
 
@@ -220,6 +228,13 @@ class RedisBroker(StoreBroker):
         with self._lock_of_this_process():
             self._broker_id = broker_id
 
+    def make_flight_recorder(self, slots: int) -> FlightRecorder:
+        """Return where a worker is to write down what it runs; see `Broker`."""
+        recorder = FlightRecorder(slots)
+        with self._lock_of_this_process():
+            self._recorders.add(recorder)
+        return recorder
+
     @property
     def own_timeout(self) -> int:
         """Milliseconds without heartbeat after which a worker of ours counts as dead."""
@@ -242,7 +257,8 @@ class RedisBroker(StoreBroker):
         with self._lock_of_this_process():
             self._consumers.add(consumer)
             names = {each.queue_name for each in self._consumers}
-            self.membership.join(self._broker_id, names)
+            recorders = [each.name for each in self._recorders]
+            self.membership.join(self._broker_id, names, recorders)
             if self._caretaker is None:
                 self._caretaker = Caretaker(self)
                 self._caretaker.start()
@@ -258,9 +274,11 @@ class RedisBroker(StoreBroker):
             caretaker, self._caretaker = self._caretaker, None
         if caretaker is not None:
             caretaker.stop()
+        hit("redis.leave.before_strike_off")
         try:
             removed, left = self.membership.strike_off(consumer.worker, self.all_queue_names)
             if removed and not left:
+                hit("redis.leave.before_unpark")
                 for queue_name in list(self.delay_queues):
                     self.parking.give_back(queue_name)
         except BrokerConnectionError as error:

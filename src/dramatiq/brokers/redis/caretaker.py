@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from ... import flight_recorder
 from ...common import dq_name
 from ...errors import BrokerConnectionError
 from ...logging import get_logger
@@ -112,8 +113,14 @@ class Caretaker:
         """Take back at once what processes of this machine held that are gone."""
         for sibling in [each for each in self._siblings if not each.is_alive]:
             broker = self._broker
-            names = [*broker.membership.queues_of(sibling.worker), *broker.all_queue_names]
+            names, recorders = broker.membership.queues_and_recorders_of(sibling.worker)
+            names += broker.all_queue_names
+            running = [lease for each in recorders for lease in flight_recorder.read(each)]
+            broker.membership.blame(sibling.worker, names, running, broker.max_crashes)
             moved = broker.membership.reclaim(sibling.worker, names)
+            # Last: whoever noticed it beside us has to find the same.
+            for each in recorders:
+                flight_recorder.forget(each)
             self._siblings.remove(sibling)
             self._tell(sibling.worker, moved)
 

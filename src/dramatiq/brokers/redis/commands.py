@@ -60,7 +60,7 @@ class Commands:
         broker = self._broker
         queue = broker.layout.queue(queue_name)
         acks = broker.layout.acks(broker.broker_id, queue_name)
-        keys = (broker.layout.heartbeats, queue.ids, acks, queue.payloads, queue.crashes)
+        keys = (broker.layout.heartbeats, queue.ids, acks, queue.payloads)
         count = min(count, int(os.environ.get(LUA_MAX_STACK_VARIABLE) or LUA_MAX_STACK) // 2)
         if count <= 0:
             return []

@@ -223,20 +223,17 @@ class RedisConsumer(Consumer):
         settling = Settling(ours, self._layout, self._acks, self.queue_name)
         calls = list(settling.calls)
         if count:
-            keys = (
-                *(self._layout.heartbeats, self._keys.ids, self._acks),
-                *(self._keys.payloads, self._keys.crashes),
-            )
+            keys = (self._layout.heartbeats, self._keys.ids, self._acks, self._keys.payloads)
             calls.append((load("fetch"), keys, (self.worker, count)))
         if not calls:
             return [False] * len(settlements), []
         hit("redis.exchange.before")
         try:
             answers = self._link.run(calls)
-        except BrokerConnectionError:
+            hit("redis.exchange.after")
+        except Exception:
             self._in_doubt.update(each.message._lease for each in ours)
             raise
-        hit("redis.exchange.after")
         taken = answers.pop() if count else []
         states = settling.states(answers)
         settled = [self._conclude(each, states) for each in settlements]
@@ -245,7 +242,7 @@ class RedisConsumer(Consumer):
             # What was settled has to be reported first; the next call finds out.
             self.lose()
         elif count:
-            ids, payloads = taken[:2] if taken else ((), ())
+            ids, payloads = taken or ((), ())
             self._is_drained = len(ids) < count
             messages = self._receive(list(zip(ids, payloads, strict=True)))
         return settled, messages
@@ -353,7 +350,7 @@ class RedisConsumer(Consumer):
     def _put_away(self, settlements: list[Settlement]) -> None:
         try:
             self._settle(settlements, 0)
-        except BrokerConnectionError as error:
+        except Exception as error:
             # Raising would take the good ones along. These are leased and nobody knows of them,
             # so they go back to the queue before long and come here again.
             self.logger.warning("Cannot put %d messages away now: %s", len(settlements), error)
@@ -394,7 +391,9 @@ class RedisConsumer(Consumer):
         if strays:
             self.logger.warning("Giving back %d messages that we did not know of.", len(strays))
             keys = (self._acks, self._keys.ids, self._keys.payloads)
+            hit("redis.reconcile.before")
             self._link.run([(load("requeue"), keys, ("LPUSH", *strays))])
+            hit("redis.reconcile.after")
             self._is_drained = False
         self._unknown = unknown - strays
         self._reconcile_at = now + (CONFIRM_S if self._unknown else RECONCILE_S)

@@ -71,10 +71,7 @@ class Delays:
         """Take what came in and what is due, and pass each on."""
         consumer, layout = self.consumer, self._layout
         worker, acks = consumer.worker, consumer._acks
-        fetch_keys = (
-            *(layout.heartbeats, self._delayed.ids, acks),
-            *(self._delayed.payloads, self._delayed.crashes),
-        )
+        fetch_keys = (layout.heartbeats, self._delayed.ids, acks, self._delayed.payloads)
         due_keys = (
             *(layout.heartbeats, acks, self._parked),
             *(self._delayed.etas, self._delayed.payloads),
@@ -90,7 +87,7 @@ class Delays:
             return
         hit("redis.delays.after_take")
         wait_ms, due_ids, due_payloads = due
-        ids, payloads = arrived[:2] if arrived else ((), ())
+        ids, payloads = arrived or ((), ())
         self._promote(dict(zip(due_ids, due_payloads, strict=True)))
         self._park(dict(zip(ids, payloads, strict=True)))
         is_done = len(ids) < BATCH and len(due_ids) < BATCH

@@ -62,13 +62,20 @@ class Membership:
         self._links = links
         self._layout = layout
 
-    def join(self, worker: str, queue_names: Iterable[str]) -> None:
-        """Register a worker that consumes these queues; again when there are others."""
+    def join(self, worker: str, queue_names: Iterable[str], recorders: Iterable[str]) -> None:
+        """Register a worker that consumes these queues; again when there are others.
+
+        Args:
+            worker: Its name.
+            queue_names: The queues.
+            recorders: The names of its flight recorders.
+        """
         where = {
             "host": _host(),
             "pid": os.getpid(),
             "started": _started(os.getpid()),
             "queues": sorted(queue_names),
+            "recorders": sorted(recorders),
         }
         keys = (self._layout.heartbeats, self._layout.workers)
         self._links.run([(load("join"), keys, (worker, json.dumps(where)))])
@@ -95,13 +102,42 @@ class Membership:
             [workers] = link.call([(b"HGETALL", self._layout.workers)])
         return list(_siblings(_flat(workers)))
 
-    def queues_of(self, worker: str) -> list[str]:
-        """Return the queues that a worker of ours says it consumes."""
+    def queues_and_recorders_of(self, worker: str) -> tuple[list[str], list[str]]:
+        """Return what a worker of ours says it consumes, and its flight recorders."""
         with self._links.borrow() as link:
             [where] = link.call([(b"HGET", self._layout.workers, worker)])
         with suppress(ValueError, TypeError, KeyError):
-            return [str(name) for name in json.loads(where)["queues"]]
-        return []
+            said = json.loads(where)
+            return list(map(str, said["queues"])), list(map(str, said["recorders"]))
+        return [], []
+
+    def blame(
+        self, worker: str, queue_names: Iterable[str], leases: Sequence[bytes], max_crashes: int
+    ) -> None:
+        """Take back what a dead worker was running; what has brought down too many is dead.
+
+        Args:
+            worker: Who died.
+            queue_names: Where it may hold messages.
+            leases: The ids of what it was running.
+            max_crashes: How many are too many.
+        """
+        reason = f"poison: {max_crashes} processes died while they ran it"
+        for name in sorted(set(queue_names)) if leases else ():
+            queue = self._layout.queue(name)
+            keys = (
+                *(self._layout.acks(worker, name), queue.ids, queue.payloads, queue.crashes),
+                *(queue.dead, queue.dead_payloads, queue.dead_reasons),
+            )
+            [crashes] = self._links.run([(load("blame"), keys, (max_crashes, reason, *leases))])
+            for lease, count in zip(leases, crashes, strict=True):
+                if count >= max_crashes:
+                    self.logger.critical(
+                        "Message %s of queue %r is dead: %d processes died while they ran it.",
+                        lease.decode("utf-8", "replace"),
+                        name,
+                        count,
+                    )
 
     def find_dead(self, own_timeout: int, foreign_timeout: int) -> list[str]:
         """Return the workers without a heartbeat for so many milliseconds."""
@@ -159,6 +195,7 @@ class Membership:
             [answer] = self._links.run([(load("reclaim"), keys, (worker, timeout, side, BATCH))])
             if answer is None:
                 return None
+            hit("redis.reclaim.after_move")
             moved, left = answer
             reclaimed += moved
             if not left:

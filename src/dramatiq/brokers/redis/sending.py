@@ -78,6 +78,7 @@ class Sender:
             link.sequence += 1
             for attempt, pause_s in enumerate((*PAUSES_S, None)):
                 start = (link.name, link.sequence, int(attempt > 0), 2 * SENT_SPAN_S)
+                hit("redis.enqueue.before")
                 try:
                     link.run([(load("enqueue"), tuple(keys), (*start, *arguments))])
                     hit("redis.enqueue.after")

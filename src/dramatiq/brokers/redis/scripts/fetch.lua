@@ -1,7 +1,7 @@
 -- Leases the next messages to a worker; nil if it is not registered, for it was taken for dead.
--- KEYS: heartbeats, list, the worker's ack set, payloads, crashes.
+-- KEYS: heartbeats, list, the worker's ack set, payloads.
 -- ARGV: worker, how many.
--- Returns ids, payloads (nil where there is none: that id is dropped), crashes or nothing.
+-- Returns ids and payloads (nil where there is none: that id is dropped).
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     return nil
 end
@@ -16,7 +16,4 @@ for index, payload in ipairs(payloads) do
         redis.call('SREM', KEYS[3], ids[index])
     end
 end
-if redis.call('EXISTS', KEYS[5]) == 0 then
-    return {ids, payloads}
-end
-return {ids, payloads, redis.call('HMGET', KEYS[5], unpack(ids))}
+return {ids, payloads}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, ov
 from .asyncio import async_to_sync
 from .broker import Broker, get_broker
 from .logging import get_logger
-from .message import Message
+from .message import Message, make_message
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -114,19 +114,13 @@ class Actor(Generic[P, R]):
         Raises:
             TypeError: If one of those two is something else.
         """
-        for name in ("on_failure", "on_success"):
+        for name in ("on_failure", "on_success") if options else ():
             callback = options.get(name)
             if isinstance(callback, Actor):
                 options[name] = callback.actor_name
             elif callback is not None and not isinstance(callback, str):
                 raise TypeError(f"{name} value must be an Actor, not {callback!r}.")
-        return Message(
-            queue_name=self.queue_name,
-            actor_name=self.actor_name,
-            args=tuple(args),
-            kwargs=kwargs or {},
-            options=options,
-        )
+        return make_message(self.queue_name, self.actor_name, tuple(args), kwargs or {}, options)
 
     def send(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """Send a message; when this returns, the broker has it."""

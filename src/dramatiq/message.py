@@ -113,6 +113,10 @@ class Message(Generic[R_co]):
         """
         try:
             fields = global_encoder.decode(data)
+            if cls is Message and tuple(fields) == cls._fields:
+                # As `encode` writes them: nothing to check, nothing to fill in.
+                fields["args"] = tuple(fields["args"])
+                return _assemble(fields)
             return cls(**{**fields, "args": tuple(fields["args"])})
         except Exception as error:
             raise DecodeError("Failed to decode message.", data, error) from error
@@ -159,7 +163,11 @@ class Message(Generic[R_co]):
         """
         if "options" in attributes:
             attributes["options"] = {**self.options, **attributes["options"]}
-        return dataclasses.replace(self, **attributes)
+        if type(self) is not Message or not attributes.keys() <= _FIELD_NAMES:
+            return dataclasses.replace(self, **attributes)
+        message = _assemble({**self.__dict__, **attributes})
+        message.__post_init__()
+        return message
 
     def get_result(
         self,
@@ -208,6 +216,38 @@ class Message(Generic[R_co]):
 
 
 Message._fields = tuple(field.name for field in dataclasses.fields(Message))
+_FIELD_NAMES = frozenset(Message._fields)
+
+
+def _assemble(fields: dict[str, Any]) -> Message[Any]:
+    """Return a message with these fields, all of them, the arguments as a tuple.
+
+    In a third of the time that setting each field of a frozen class takes.
+    """
+    message = object.__new__(Message)
+    message.__dict__.update(fields)
+    return message
+
+
+def make_message(
+    queue_name: str,
+    actor_name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: dict[str, Any],
+) -> Message[Any]:
+    """Return a new message: the same as the class would make, sooner."""
+    return _assemble(
+        {
+            "queue_name": queue_name,
+            "actor_name": actor_name,
+            "args": args,
+            "kwargs": kwargs,
+            "options": options,
+            "message_id": generate_unique_id(),
+            "message_timestamp": current_millis(),
+        }
+    )
 
 
 def _parameter_names(actor_name: str) -> list[str]:

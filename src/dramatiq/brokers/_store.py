@@ -147,6 +147,14 @@ def decode(payload: bytes) -> Message[Any]:
         DecodeError: If it is no message.
     """
     message = Message.decode(payload)
+    if (
+        type(message.queue_name) is str
+        and type(message.actor_name) is str
+        and type(message.message_id) is str
+        and type(message.kwargs) is dict
+        and type(message.options) is dict
+    ):
+        return message
     for name, expected in FIELD_TYPES.items():
         value = getattr(message, name)
         if not isinstance(value, expected):

@@ -30,8 +30,6 @@ class WorkerThread(Thread):
         consumers: The worker's consumer threads by queue.
         work_queue: Where the messages come from.
         worker_timeout: Milliseconds between two looks at whether to stop while there is no work.
-        recorder: Where to write down what runs, if anybody would read it.
-        slot: This thread's place there.
     """
 
     def __init__(
@@ -41,12 +39,11 @@ class WorkerThread(Thread):
         consumers: dict[str, ConsumerThread],
         work_queue: WorkQueue,
         worker_timeout: int,
-        recorder: FlightRecorder | None = None,
-        slot: int = 0,
     ) -> None:
         super().__init__(daemon=True)
-        self._recorder = recorder
-        self._slot = slot
+        #: Where to write down what runs, if anybody would read it, and this thread's place there.
+        self.recorder: FlightRecorder | None = None
+        self.slot = 0
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.consumers = consumers
@@ -112,16 +109,16 @@ class WorkerThread(Thread):
 
     def process_message(self, message: MessageProxy) -> None:
         """Run one message and hand over what became of it. Tracing tools wrap this method."""
-        if self._recorder is not None and message._lease is not None:
-            self._recorder.begin(self._slot, message._lease)
+        if self.recorder is not None and message._lease is not None:
+            self.recorder.begin(self.slot, message._lease)
         try:
             self._run_message(message)
         except BaseException as exception:
             # An interrupt hit one of our own steps around the actor, or a hook raised something
             # like it. The hooks may run twice, the message is not lost.
             self._run_hooks_after_failure(message, exception)
-        if self._recorder is not None:
-            self._recorder.end(self._slot)
+        if self.recorder is not None:
+            self.recorder.end(self.slot)
         self._post_process(message)
         message.clear_exception()
 

@@ -303,9 +303,8 @@ class Worker:
             consumers=self.consumers,
             work_queue=self.work_queue,
             worker_timeout=self.worker_timeout,
-            recorder=self._recorder,
-            slot=len(self.workers),
         )
+        worker.recorder, worker.slot = self._recorder, len(self.workers)
         worker.start()
         self.workers.append(worker)
 

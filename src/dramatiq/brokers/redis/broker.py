@@ -16,7 +16,7 @@ from ...errors import BrokerConnectionError, QueueJoinTimeout
 from ...failpoints import hit
 from ...flight_recorder import FlightRecorder
 from ...inspection import DeadLetter, QueueCounts
-from ...message import Message, generate_unique_id
+from ...message import generate_unique_id
 from ...redis import LinkPool, make_client
 from ...redis.link import describe
 from .._store import StoreBroker
@@ -32,6 +32,7 @@ from .sending import Sender
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ...message import Message
 __all__ = ["RedisBroker"]
 
 #: Milliseconds dead letters are kept: seven days.
@@ -187,18 +188,7 @@ class RedisBroker(StoreBroker):
         if delay is not None:
             queue_name = dq_name(queue_name)
             options["eta"] = current_millis() + delay
-        if type(message) is not Message:
-            return message.copy(queue_name=queue_name, options=options)
-        # The same, in a third of the time.
-        return Message(
-            queue_name,
-            message.actor_name,
-            message.args,
-            message.kwargs,
-            {**message.options, **options},
-            message.message_id,
-            message.message_timestamp,
-        )
+        return message.copy(queue_name=queue_name, options=options)
 
     def _store(self, envelopes: Sequence[Envelope]) -> None:
         self._sender.send(envelopes, min_replicas=self.min_replicas)

@@ -1,6 +1,7 @@
 """Measure this library side by side with its peers and with the limit.
 
-    python -m benchmarks                                        everything, under three minutes
+    python -m benchmarks                                        everything, some twenty minutes
+    python -m benchmarks --peers sqlite                         one kind of store
     python -m benchmarks --peers dramatiq_sqlite --workloads drain,async
     python -m benchmarks --peers dramatiq_sqlite,huey_sqlite:best --rounds 1 --json
 
@@ -40,7 +41,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--peers", default="", help="systems, separated by commas (default: all)")
+    parser.add_argument(
+        "--peers", default="", help="systems or stores, separated by commas (default: all)"
+    )
     parser.add_argument("--workloads", default="", help=f"of: {', '.join(WORKLOADS)}")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON lines, not a table")
@@ -62,7 +65,7 @@ def measure(options: argparse.Namespace, syncs: list[float]) -> Iterator[Row]:
         for name in options.workloads:
             syncs.append(machine.syncs_per_second())
             for system in options.systems:
-                if system.role not in WORKLOADS[name].roles:
+                if not WORKLOADS[name].fits(system):
                     continue
                 start = time.monotonic()
                 figures = WORKLOADS[name].run(system)

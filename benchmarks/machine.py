@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from .stores import find_redis_server
 
 __all__ = ["describe", "syncs_per_second"]
 
@@ -36,7 +39,17 @@ def describe() -> dict[str, str | int]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
+        "redis": _redis(),
     }
+
+
+def _redis() -> str:
+    try:
+        program = find_redis_server()
+    except FileNotFoundError:
+        return "none"
+    line = subprocess.run([program, "--version"], stdout=subprocess.PIPE, text=True, check=True)
+    return line.stdout.partition("v=")[2].partition(" ")[0]
 
 
 def _processor() -> str:

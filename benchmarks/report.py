@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .workloads import WORKLOADS, Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .systems import System
 
@@ -29,31 +29,37 @@ class Row:
 
 
 def table(rows: Sequence[Row], systems: Sequence[System], machine: dict[str, Any]) -> str:
-    """Return the report in Markdown.
+    """Return the report in Markdown, with a table for each kind of store.
 
     The ratio behind a figure says how many times better ours is, whichever direction is better.
     """
     versions = {row.system: row.version for row in rows}
     measured = [system for system in systems if system.name in versions]
-    heads = [f"{system.name} {versions[system.name]}" for system in measured]
-    lines = [
-        "| | unit | " + " | ".join(heads) + " |",
-        "| --- | ---" + " | ---:" * len(heads) + " |",
-    ]
+    lines: list[str] = []
+    for store in dict.fromkeys(system.store for system in measured):
+        lines += _table(rows, [system for system in measured if system.store == store], versions)
+    rounds = max(row.round for row in rows)
+    facts = ", ".join(f"{key} {value}" for key, value in machine.items())
+    return "\n".join([*lines, f"Medians of {rounds} interleaved rounds. Machine: {facts}."])
+
+
+def _table(
+    rows: Sequence[Row], systems: Sequence[System], versions: dict[str, str]
+) -> Iterator[str]:
+    heads = [f"{system.name} {versions[system.name]}" for system in systems]
+    yield "| | unit | " + " | ".join(heads) + " |"
+    yield "| --- | ---" + " | ---:" * len(heads) + " |"
     for name, workload in WORKLOADS.items():
         for key, metric in workload.metrics.items():
             medians = {
                 system.name: statistics.median(values)
-                for system in measured
+                for system in systems
                 if (values := _values(rows, system.name, name, key))
             }
             if medians:
-                lines.append(_line(metric, medians, measured))
-    rounds = max(row.round for row in rows)
-    facts = ", ".join(f"{key} {value}" for key, value in machine.items())
-    ours = next((system.name for system in measured if system.role == "ours"), "")
-    note = f"Medians of {rounds} interleaved rounds; in brackets how many times better {ours} is."
-    return "\n".join([*lines, "", note, f"Machine: {facts}."])
+                yield _line(metric, medians, systems)
+    ours = next((system.name for system in systems if system.role == "ours"), "")
+    yield f"\nIn brackets how many times better {ours} is.\n" if ours else ""
 
 
 def _values(rows: Sequence[Row], system: str, workload: str, metric: str) -> list[float]:

@@ -1,11 +1,10 @@
-"""A store in a folder of its own, the workers on it, and the steps that fill it."""
+"""A store of its own, the workers on it, and the steps that fill it."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import tempfile
 import time
@@ -13,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from .marks import Marks
-from .processes import family, freeze, thaw
+from .processes import cpu_seconds, family, freeze, thaw
+from .stores import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from .systems import System
@@ -46,12 +47,12 @@ class Session:
         self.system = system
         self._folder = tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
-        self.store = self.folder / "store.db"
+        self.store = open_store(system.store, self.folder)
         self.log = self.folder / "workers.log"
         self.marks = Marks.create(self.folder / "marks", max(count, 1))
         self._workers: list[subprocess.Popen[bytes]] = []
         self._variables = system.variables() | {
-            "BENCHMARK_STORE": str(self.store),
+            "BENCHMARK_STORE": self.store.address,
             "BENCHMARK_MARKS": str(self.marks.path),
             "BENCHMARK_SETTINGS": json.dumps(system.settings | (settings or {})),
         }
@@ -65,11 +66,16 @@ class Session:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        ended = [worker.args for worker in self._workers if worker.poll() is not None]
         self.stop()
-        if error is not None and self.log.exists():
-            error.add_note(f"{self.system.name}: {self.log.read_text(errors='replace')[-2000:]}")
+        self.store.close()
+        log = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
         self.marks.close()
         self._folder.cleanup()
+        if error is None and ended:
+            raise RuntimeError(f"{self.system.name}: ended by themselves: {ended}\n{log}")
+        if error is not None:
+            error.add_note(f"{self.system.name}: {log}")
 
     def step(self, name: str, *numbers: int) -> Any:
         """Run a step of the adapter, see `benchmarks.adapters.driver`, and return its answer."""
@@ -130,22 +136,14 @@ class Session:
         while True:
             pids = self.worker_pids
             freeze(pids)
-            if self._is_free():
+            if self.store.is_free():
                 return pids
             thaw(pids)
             time.sleep(GREETING_INTERVAL_S)
 
-    def _is_free(self) -> bool:
-        connection = sqlite3.connect(self.store, timeout=0.1, isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            return False
-        else:
-            return True
-        finally:
-            connection.close()
+    def usage(self, pids: Iterable[int] = ()) -> dict[str, float]:
+        """Return what these processes and the store have used so far, by metric."""
+        return {"cpu_us": cpu_seconds(pids) * 1e6, **self.store.usage()}
 
     def stop(self) -> None:
         """End the workers; harmless twice."""

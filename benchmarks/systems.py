@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -15,6 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Environments of peers; ignored by git, made when first needed.
 ENVIRONMENTS = Path(__file__).resolve().parent / ".venvs"
 
+#: What Dramatiq's workers log, and ours.
+READY_LINE = "Worker process is ready"
+#: The Dramatiq that ours stands in for, with the parser that our extra installs too: what differs
+#: is not to be the client library.
+DRAMATIQ2 = "dramatiq[redis]==2.2.1 hiredis"
+
 
 @dataclass(frozen=True)
 class System:
@@ -24,8 +31,10 @@ class System:
         name: How tables and the command line call it: the adapter, then the variant if any.
         role: ``"ours"``, ``"peer"`` or ``"limit"``.
         package: What its workers import; empty where that says nothing.
-        requirement: What pip installs into an environment of its own; empty for this interpreter.
+        requirement: What pip installs into an environment of its own, separated by spaces; empty
+            for this interpreter.
         settings: What the adapter reads.
+        environment: Variables its processes start with, besides ours.
         ready_line: What each process of its workers logs when it is ready; empty if none does.
         is_default: Whether it is measured when nobody asks for it.
     """
@@ -35,6 +44,7 @@ class System:
     package: str = ""
     requirement: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     ready_line: str = ""
     is_default: bool = True
 
@@ -43,29 +53,35 @@ class System:
         """The module in `benchmarks.adapters`."""
         return self.name.partition(":")[0]
 
+    @property
+    def store(self) -> str:
+        """The kind of store it keeps messages in, see `benchmarks.stores`."""
+        return self.adapter.rpartition("_")[2]
+
     def python(self) -> str:
         """Return the interpreter of its environment, which is made if it is missing."""
         if not self.requirement:
             return sys.executable
-        home = (
-            ENVIRONMENTS / f"{self.requirement}-{sys.version_info.major}.{sys.version_info.minor}"
-        )
+        # Without brackets: a peer that looks for its own files with a pattern would find none.
+        name = re.sub(r"[^\w.=]+", "-", self.requirement)
+        home = ENVIRONMENTS / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
         python, is_complete = str(home / "bin" / "python"), home / "complete"
         if not is_complete.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
             install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*install, self.requirement], check=True, stdout=sys.stderr)
+            subprocess.run([*install, *self.requirement.split()], check=True, stdout=sys.stderr)
             is_complete.touch()
         return python
 
     def variables(self) -> dict[str, str]:
         """Return the environment variables its processes start with."""
-        path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-        return os.environ | {"PYTHONPATH": path}
+        # A peer may have our import name: its processes must not find our source.
+        paths = [str(ROOT), str(ROOT / "src")] if self.role == "ours" else [str(ROOT)]
+        return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | self.environment
 
 
 SYSTEMS = (
-    System("dramatiq_sqlite", "ours", "dramatiq", ready_line="Worker process is ready"),
+    System("dramatiq_sqlite", "ours", "dramatiq", ready_line=READY_LINE),
     System(
         "dramatiq_sqlite:normal",
         "ours",
@@ -85,24 +101,39 @@ SYSTEMS = (
         },
     ),
     System("loop_sqlite", "limit"),
+    System("dramatiq_redis", "ours", "dramatiq", ready_line=READY_LINE),
+    System("dramatiq2_redis", "peer", "dramatiq", DRAMATIQ2, ready_line=READY_LINE),
+    System(
+        "dramatiq2_redis:tuned",
+        "peer",
+        "dramatiq",
+        DRAMATIQ2,
+        settings={"async_threads": 100},
+        environment={"dramatiq_queue_prefetch": "200"},
+        ready_line=READY_LINE,
+    ),
+    System("loop_redis", "limit"),
 )
 
 
 def select(names: str) -> list[System]:
     """Return the systems that a comma-separated list names, with or without their variant.
 
+    The name of a store stands for all systems on it.
+
     Raises:
         ValueError: A name fits no system.
     """
     if not names:
         return [system for system in SYSTEMS if system.is_default]
-    wanted = names.split(",")
+    wanted = set(names.split(","))
     for name in wanted:
-        if all(name not in {system.name, system.adapter} for system in SYSTEMS):
+        if all(name not in {system.name, system.adapter, system.store} for system in SYSTEMS):
             known = ", ".join(system.name for system in SYSTEMS)
             raise ValueError(f"Unknown system {name!r}; there are: {known}.")
     return [
         system
         for system in SYSTEMS
-        if system.name in wanted or (system.is_default and system.adapter in wanted)
+        if system.name in wanted
+        or (system.is_default and not wanted.isdisjoint({system.adapter, system.store}))
     ]

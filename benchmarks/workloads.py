@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .processes import cpu_seconds, memory_mib, thaw
+from .processes import cpu_seconds, freeze, memory_mib, thaw
 from .session import Session
 
 if TYPE_CHECKING:
@@ -24,8 +24,15 @@ THREADS = 8
 SENDS = 2_000
 BULK_SENDS = 50_000
 DRAINED = 20_000
-IDLE_SENDS = 100
+IDLE_SENDS = 300
 NAPS = 1_000
+SHORT_NAPS = 4_000
+RESULTS = 5_000
+#: Milliseconds of a short nap, and how many may be waiting in each process.
+SHORT_NAP_MS = 10
+SHORT_NAP_SLOTS = 500
+#: Messages that stay queued while `DRAINED` are drained.
+BACKLOGS = {"small": 10_000, "large": 1_000_000}
 #: Imports per run, each beside a bare start of the interpreter.
 IMPORTS = 7
 #: Seconds to wait for all messages of a run.
@@ -33,6 +40,8 @@ DRAIN_TIMEOUT_S = 60
 #: Seconds after the last message until its settlement is on disk, and until workers are idle.
 SETTLE_S = 0.15
 IDLE_S = 0.7
+#: Seconds an idle system is watched: long enough for heartbeats and the like.
+WATCH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,23 +61,33 @@ class Workload:
         run: Measures a system once; returns a value for some or all of the metrics.
         metrics: What it measures, by the keys that `run` returns.
         roles: Which systems can do it.
+        stores: On which kinds of store.
     """
 
     run: Callable[[System], dict[str, float]]
     metrics: dict[str, Metric]
     roles: frozenset[str] = frozenset({"ours", "peer", "limit"})
+    stores: frozenset[str] = frozenset({"sqlite", "redis"})
+
+    def fits(self, system: System) -> bool:
+        """Tell whether the system can do it."""
+        return system.role in self.roles and system.store in self.stores
 
 
 def _send(system: System) -> dict[str, float]:
     with Session(system, SENDS) as session:
-        return dict(session.step("send", SENDS))
+        before = session.usage()
+        figures: dict[str, float] = session.step("send", SENDS)
+        return _per_message(before, session.usage(), SENDS) | figures
 
 
 def _send_many(system: System) -> dict[str, float]:
     # A peer without a bulk call sends one by one, and would take minutes for as many.
     count = BULK_SENDS if system.role != "peer" else SENDS
     with Session(system, count) as session:
-        return dict(session.step("send_many", count))
+        before = session.usage()
+        figures: dict[str, float] = session.step("send_many", count)
+        return _per_message(before, session.usage(), count) | figures
 
 
 def _drain(system: System) -> dict[str, float]:
@@ -77,21 +96,88 @@ def _drain(system: System) -> dict[str, float]:
         # Frozen while the queue fills: all start together, on a full queue, warmed up.
         pids = session.freeze()
         session.step("fill", DRAINED)
-        cpu = cpu_seconds(pids)
+        before = session.usage(pids)
         thaw(pids)
         moments = session.marks.wait(DRAINED, DRAIN_TIMEOUT_S)
         time.sleep(SETTLE_S)
-        cpu = cpu_seconds(pids) - cpu
+        figures = _per_message(before, session.usage(pids), DRAINED)
         seconds = (max(moments) - min(moments)) / 1e9
-        return {"rate": (DRAINED - 1) / seconds, "cpu_us": cpu / DRAINED * 1e6}
+        return figures | {"rate": (DRAINED - 1) / seconds}
+
+
+def _per_message(before: dict[str, float], after: dict[str, float], count: int) -> dict[str, float]:
+    return {key: (after[key] - before[key]) / count for key in after}
+
+
+def _backlog(system: System) -> dict[str, float]:
+    usages = {}
+    for name, backlog in BACKLOGS.items():
+        count = backlog + DRAINED
+        with Session(system, count) as session:
+            session.start(PROCESSES, THREADS)
+            pids = session.freeze()
+            session.step("fill", count)
+            before = session.usage(pids)
+            thaw(pids)
+            session.marks.wait(DRAINED, DRAIN_TIMEOUT_S)
+            freeze(pids)
+            done = count - session.marks.moments(count).count(0)
+            usages[name] = _per_message(before, session.usage(pids), done)
+    small, large = usages["small"], usages["large"]
+    return large | {f"{key}_growth": large[key] / small[key] for key in ("cpu_us", "redis_us")}
+
+
+def _results(system: System) -> dict[str, float]:
+    with Session(system, RESULTS, {"results": True}) as session:
+        session.start(PROCESSES, THREADS)
+        pids = session.worker_pids
+        before = session.usage(pids)
+        figures = session.step("ask", RESULTS)
+        usage = _per_message(before, session.usage(pids), RESULTS)
+        return usage | {"rate": figures["rate"], "sender_us": figures["cpu_us"]}
 
 
 def _latency(system: System) -> dict[str, float]:
+    return _delays(system, "latency")
+
+
+def _latency_foreign(system: System) -> dict[str, float]:
+    return _delays(system, "latency_foreign")
+
+
+def _delays(system: System, step: str) -> dict[str, float]:
     with Session(system, IDLE_SENDS) as session:
         session.start(PROCESSES, THREADS)
-        delays = session.step("latency", IDLE_SENDS)["delays_ms"]
+        delays = session.step(step, IDLE_SENDS)["delays_ms"]
         percentiles = statistics.quantiles(delays, n=100, method="inclusive")
         return {"p50_ms": percentiles[49], "p99_ms": percentiles[98]}
+
+
+def _short_naps(system: System) -> dict[str, float]:
+    with Session(system, SHORT_NAPS, {"async_slots": SHORT_NAP_SLOTS}) as session:
+        session.start(PROCESSES, THREADS)
+        pids = session.freeze()
+        session.step("nap_ms_many", SHORT_NAPS, SHORT_NAP_MS)
+        before, start = session.usage(pids), time.monotonic_ns()
+        thaw(pids)
+        moments = session.marks.wait(SHORT_NAPS, DRAIN_TIMEOUT_S)
+        time.sleep(SETTLE_S)
+        figures = _per_message(before, session.usage(pids), SHORT_NAPS)
+        return figures | {"rate": SHORT_NAPS / ((max(moments) - start) / 1e9)}
+
+
+def _idle(system: System) -> dict[str, float]:
+    with Session(system, 1) as session:
+        session.start(PROCESSES, THREADS)
+        time.sleep(IDLE_S)
+        pids = session.worker_pids
+        before = session.usage(pids)
+        rate = session.store.commands_per_second(WATCH_S)
+        usage = _per_message(before, session.usage(pids), 1)
+        return {"commands": rate} | {
+            "cpu_ms": usage["cpu_us"] / 1000 / WATCH_S,
+            "redis_ms": usage["redis_us"] / 1000 / WATCH_S,
+        }
 
 
 def _naps(system: System) -> dict[str, float]:
@@ -149,6 +235,8 @@ WORKLOADS = {
         {
             "rate": Metric("enqueue one by one", "messages/s", is_rate=True),
             "cpu_us": Metric("enqueue one by one, sender's CPU", "µs/message"),
+            "redis_us": Metric("enqueue one by one, Redis CPU", "µs/message"),
+            "trips": Metric("enqueue one by one, round trips", "per message"),
         },
     ),
     "bulk": Workload(
@@ -156,6 +244,8 @@ WORKLOADS = {
         {
             "rate": Metric("enqueue in bulk", "messages/s", is_rate=True),
             "cpu_us": Metric("enqueue in bulk, sender's CPU", "µs/message"),
+            "redis_us": Metric("enqueue in bulk, Redis CPU", "µs/message"),
+            "trips": Metric("enqueue in bulk, round trips", "per message"),
         },
     ),
     "drain": Workload(
@@ -163,7 +253,19 @@ WORKLOADS = {
         {
             "rate": Metric("drain of no-ops", "messages/s", is_rate=True),
             "cpu_us": Metric("drain of no-ops, workers' CPU", "µs/message"),
+            "redis_us": Metric("drain of no-ops, Redis CPU", "µs/message"),
+            "trips": Metric("drain of no-ops, round trips", "per message"),
         },
+    ),
+    "backlog": Workload(
+        _backlog,
+        {
+            "cpu_us": Metric("drain with 1,000,000 behind, workers' CPU", "µs/message"),
+            "redis_us": Metric("drain with 1,000,000 behind, Redis CPU", "µs/message"),
+            "cpu_us_growth": Metric("the same over 10,000 behind, workers' CPU", "×"),
+            "redis_us_growth": Metric("the same over 10,000 behind, Redis CPU", "×"),
+        },
+        stores=frozenset({"redis"}),
     ),
     "latency": Workload(
         _latency,
@@ -171,6 +273,45 @@ WORKLOADS = {
             "p50_ms": Metric("send to start when idle, p50", "ms"),
             "p99_ms": Metric("send to start when idle, p99", "ms"),
         },
+    ),
+    "foreign": Workload(
+        _latency_foreign,
+        {
+            "p50_ms": Metric("foreign send to start when idle, p50", "ms"),
+            "p99_ms": Metric("foreign send to start when idle, p99", "ms"),
+        },
+        stores=frozenset({"redis"}),
+    ),
+    "idle": Workload(
+        _idle,
+        {
+            "commands": Metric("commands when idle, 2 workers, 1 queue", "per second"),
+            "cpu_ms": Metric("workers' CPU when idle", "ms/s"),
+            "redis_ms": Metric("Redis CPU when idle", "ms/s"),
+        },
+        stores=frozenset({"redis"}),
+    ),
+    "results": Workload(
+        _results,
+        {
+            "rate": Metric("send and wait for 5,000 results", "messages/s", is_rate=True),
+            "cpu_us": Metric("send and wait, workers' CPU", "µs/message"),
+            "sender_us": Metric("send and wait, sender's CPU", "µs/message"),
+            "redis_us": Metric("send and wait, Redis CPU", "µs/message"),
+            "trips": Metric("send and wait, round trips", "per message"),
+        },
+        frozenset({"ours", "peer"}),
+        frozenset({"redis"}),
+    ),
+    "io": Workload(
+        _short_naps,
+        {
+            "rate": Metric("async tasks of 10 ms", "messages/s", is_rate=True),
+            "cpu_us": Metric("async tasks of 10 ms, workers' CPU", "µs/message"),
+            "redis_us": Metric("async tasks of 10 ms, Redis CPU", "µs/message"),
+        },
+        frozenset({"ours", "peer"}),
+        frozenset({"redis"}),
     ),
     "async": Workload(
         _naps,

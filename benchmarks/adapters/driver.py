@@ -21,7 +21,7 @@ from benchmarks.marks import Marks
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Adapter", "marks", "settings", "store"]
+__all__ = ["Adapter", "greeting", "marks", "settings", "store", "url"]
 
 #: Seconds a greeting takes, so that one quick process does not answer them all.
 GREETING_S = 0.02
@@ -37,7 +37,9 @@ class Adapter(Protocol):
     """What the module of a system offers. Indices name messages; each is marked when it runs.
 
     It may also have ``fill`` and ``nap_many``, like ``send_many``: for filling a queue when that
-    is not measured, and for async tasks of one second.
+    is not measured, and for async tasks of one second or, with a second argument, of so many;
+    ``send_foreign``, like ``send`` but past the system's own code; and ``ask``, like ``send``,
+    which returns a function that waits for the result, the index.
     """
 
     def version(self) -> str:
@@ -64,6 +66,11 @@ def marks() -> Marks:
 def store() -> Path:
     """Return the file where the system is to keep its messages."""
     return Path(os.environ["BENCHMARK_STORE"])
+
+
+def url() -> str:
+    """Return the URL of the server where the system is to keep its messages."""
+    return os.environ["BENCHMARK_STORE"]
 
 
 def settings() -> dict[str, Any]:
@@ -93,18 +100,28 @@ def _send(adapter: Adapter, count: int) -> dict[str, float]:
     return _timed(count, send_all)
 
 
-def _latency(adapter: Adapter, count: int) -> dict[str, list[float]]:
+def _latency(send: Callable[[int], object], count: int) -> dict[str, list[float]]:
     here, pauses, delays_ms = marks(), random.Random(SEED), []
     for index in range(count):
         time.sleep(pauses.uniform(*PAUSES_S))
         sent = time.monotonic_ns()
-        adapter.send(index)
+        send(index)
         while not here.is_marked(index):
             if time.monotonic_ns() - sent > START_TIMEOUT_S * 1e9:
                 raise TimeoutError(f"Message {index} did not start within {START_TIMEOUT_S} s.")
             time.sleep(0.001)
         delays_ms.append((here.moments(count)[index] - sent) / 1e6)
     return {"delays_ms": delays_ms}
+
+
+def _ask(adapter: Any, count: int) -> dict[str, float]:
+    def ask_all() -> None:
+        waits = [adapter.ask(index) for index in range(count)]
+        for index, wait in enumerate(waits):
+            if wait() != index:
+                raise ValueError(f"Message {index} has another's result.")
+
+    return _timed(count, ask_all)
 
 
 def _greet(adapter: Adapter, count: int) -> None:
@@ -119,8 +136,11 @@ STEPS: dict[str, Callable[..., object]] = {
     "send": _send,
     "send_many": lambda adapter, count: _timed(count, lambda: adapter.send_many(range(count))),
     "fill": lambda adapter, count: getattr(adapter, "fill", adapter.send_many)(range(count)),
-    "latency": _latency,
+    "latency": lambda adapter, count: _latency(adapter.send, count),
+    "latency_foreign": lambda adapter, count: _latency(adapter.send_foreign, count),
+    "ask": _ask,
     "nap_many": lambda adapter, count: adapter.nap_many(range(count)),
+    "nap_ms_many": lambda adapter, count, ms: adapter.nap_many(range(count), ms / 1000),
 }
 
 

@@ -1,0 +1,193 @@
+"""Where the messages of one run are kept: a file, or a Redis server that only this run uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Protocol
+
+from .processes import cpu_seconds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["RedisStore", "SQLiteStore", "Store", "find_redis_server", "open_store"]
+
+#: Seconds a server gets to start, to answer and to stop.
+SERVER_TIMEOUT_S = 20
+#: Seconds between two tries to reach a server that starts.
+START_INTERVAL_S = 0.01
+#: Durable as most deployments are, without snapshots; and no rewriting of the file in the
+#: background, which would fall on whichever system happens to run.
+REDIS_CONFIGURATION = """\
+bind 127.0.0.1
+port {port}
+dir {folder}
+appendonly yes
+appendfsync everysec
+auto-aof-rewrite-percentage 0
+save ""
+"""
+
+
+class Store(Protocol):
+    """What a session needs of a store.
+
+    Attributes:
+        address: What adapters open.
+    """
+
+    address: str
+
+    def is_free(self) -> bool:
+        """Tell whether nobody has it locked."""
+
+    def usage(self) -> dict[str, float]:
+        """Return what the store has used so far, by metric; empty for what nobody counts."""
+
+    def commands_per_second(self, seconds: float) -> float:
+        """Watch for that long how many commands clients send."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class SQLiteStore:
+    """A database file. Its work is done by those who use it, and counted as theirs.
+
+    Args:
+        folder: Where the file will be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.address = str(folder / "store.db")
+
+    def is_free(self) -> bool:
+        """Tell whether nobody has it locked."""
+        connection = sqlite3.connect(self.address, timeout=0.1, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return False
+        else:
+            return True
+        finally:
+            connection.close()
+
+    def usage(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+    def commands_per_second(self, seconds: float) -> float:
+        """Refuse: nobody sees them."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do nothing: the folder is removed by its owner."""
+
+
+class RedisStore:
+    """A Redis server on a free port of the loopback interface.
+
+    Args:
+        folder: Where its data and its log will be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            self._port = listener.getsockname()[1]
+        self.address = f"redis://127.0.0.1:{self._port}/0"
+        configuration = folder / "redis.conf"
+        configuration.write_text(REDIS_CONFIGURATION.format(port=self._port, folder=folder))
+        with (folder / "redis.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [find_redis_server(), configuration], stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            self._connection = self._connect()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        self._answers = self._connection.makefile("rb")
+
+    def is_free(self) -> bool:
+        """Tell that nobody can lock it."""
+        return True
+
+    def usage(self) -> dict[str, float]:
+        """Return the processor time of the server in µs, and what it has read from clients.
+
+        One read takes what a client has sent so far, 16 KiB at most, so reads count round trips:
+        a pipeline or a script is one, however many commands it has (``total_commands_processed``
+        also counts those that scripts run). Asking is one more read.
+        """
+        self._connection.sendall(b"INFO stats\r\n")
+        size = int(self._answers.readline()[1:])
+        answer = self._answers.read(size + len(b"\r\n"))
+        reads = answer.partition(b"\r\ntotal_reads_processed:")[2].partition(b"\r\n")[0]
+        return {"redis_us": cpu_seconds([self._process.pid]) * 1e6, "trips": int(reads)}
+
+    def commands_per_second(self, seconds: float) -> float:
+        """Watch for that long how many commands clients send; those of scripts do not count."""
+        lines = b""
+        with closing(self._connect()) as connection:
+            connection.sendall(b"MONITOR\r\n")
+            deadline = time.monotonic() + seconds
+            while (left := deadline - time.monotonic()) > 0:
+                connection.settimeout(left)
+                try:
+                    lines += connection.recv(65536)
+                except TimeoutError:
+                    break
+        commands = [line for line in lines.split(b"\r\n")[1:] if line and b" lua] " not in line]
+        return len(commands) / seconds
+
+    def close(self) -> None:
+        """End the server."""
+        self._answers.close()
+        self._connection.close()
+        self._process.kill()
+        self._process.wait(SERVER_TIMEOUT_S)
+
+    def _connect(self) -> socket.socket:
+        deadline = time.monotonic() + SERVER_TIMEOUT_S
+        while True:
+            try:
+                connection = socket.create_connection(("127.0.0.1", self._port), SERVER_TIMEOUT_S)
+            except ConnectionRefusedError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(START_INTERVAL_S)
+            else:
+                return connection
+
+
+def find_redis_server() -> str:
+    """Return the path of the program.
+
+    Raises:
+        FileNotFoundError: It is not installed.
+    """
+    # Debian keeps some servers where only root looks.
+    path = shutil.which(
+        "redis-server", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+    )
+    if path is None:
+        raise FileNotFoundError("redis-server is missing; measure --peers sqlite without it.")
+    return path
+
+
+def open_store(kind: str, folder: Path) -> Store:
+    """Return a fresh store of that kind, ``sqlite`` or ``redis``."""
+    kinds: dict[str, type[SQLiteStore] | type[RedisStore]] = {
+        "sqlite": SQLiteStore,
+        "redis": RedisStore,
+    }
+    return kinds[kind](folder)

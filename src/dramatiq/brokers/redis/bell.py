@@ -41,6 +41,8 @@ class Bell:
         #: When the command that is under way will have been answered at the latest.
         self._answer_by: float | None = None
         self._is_closed = False
+        #: When to listen again, by the monotonic clock.
+        self._listen_at = 0.0
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -54,7 +56,10 @@ class Bell:
         Raises:
             BrokerConnectionError: If the server cannot be reached.
         """
-        until = time.monotonic() + timeout_s
+        now = time.monotonic()
+        until = now + timeout_s
+        if self._listen_at > now and self._poll_interrupt(min(until, self._listen_at) - now):
+            return False
         while True:
             try:
                 self._arm()
@@ -71,6 +76,10 @@ class Bell:
             if self._reader in readable or time.monotonic() >= until:
                 self._clear()
                 return False
+
+    def ignore_for(self, seconds: float) -> None:
+        """Do not listen for so long."""
+        self._listen_at = time.monotonic() + seconds
 
     def interrupt(self) -> None:
         """Make `wait` return. Any thread."""
@@ -114,11 +123,14 @@ class Bell:
         timeout_s = max(0.0, min(until, self._answer_by) - now)
         return {descriptor for descriptor, _ in poll.poll(timeout_s * 1000)}
 
-    def _poll_interrupt(self, timeout_s: float) -> None:
+    def _poll_interrupt(self, timeout_s: float) -> bool:
+        """Wait for so long; tell whether `interrupt` was called meanwhile."""
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        if poll.poll(timeout_s * 1000):
-            self._clear()
+        if not poll.poll(timeout_s * 1000):
+            return False
+        self._clear()
+        return True
 
     def _answer(self) -> bool:
         [answer] = self._link.receive(1)

@@ -18,6 +18,7 @@ from ...flight_recorder import FlightRecorder
 from ...inspection import DeadLetter, QueueCounts
 from ...message import generate_unique_id
 from ...redis import LinkPool, make_client
+from ...redis.client import place_of
 from ...redis.link import describe
 from .._store import StoreBroker
 from .caretaker import Caretaker
@@ -193,6 +194,15 @@ class RedisBroker(StoreBroker):
     def _store(self, envelopes: Sequence[Envelope]) -> None:
         self._sender.send(envelopes, min_replicas=self.min_replicas)
 
+    def shares_server_with(self, client: Any) -> bool:
+        """Tell whether what a client stores can be stored together with a settlement."""
+        if hasattr(client, "get_node_from_key"):
+            return False  # in a cluster, results are on other nodes than the queue
+        if client is self.client:
+            return True
+        place = place_of(client)
+        return place is not None and place == place_of(self.client)
+
     async def _store_async(self, envelopes: Sequence[Envelope]) -> None:
         await asyncio.to_thread(self._store, envelopes)
 
@@ -254,14 +264,17 @@ class RedisBroker(StoreBroker):
                 self._caretaker.start()
 
     def leave(self, consumer: RedisConsumer) -> None:
-        """Sign off on behalf of a consumer; the last one stops the heartbeat."""
+        """Sign off on behalf of a consumer; the last one of its name strikes that off."""
         with self._lock_of_this_process():
             if consumer not in self._consumers:
                 return
             self._consumers.discard(consumer)
-            if self._consumers:
+            # One that was taken for dead leaves others behind, under a new name.
+            if any(each.worker == consumer.worker for each in self._consumers):
                 return
-            caretaker, self._caretaker = self._caretaker, None
+            caretaker = None
+            if not self._consumers:
+                caretaker, self._caretaker = self._caretaker, None
         if caretaker is not None:
             caretaker.stop()
         hit("redis.leave.before_strike_off")

@@ -129,11 +129,10 @@ class Caretaker:
         broker = self._broker
         if not broker.take_turn(broker.layout.sweep_lock, int(SWEEP_S * 1000)):
             return
-        for worker in broker.membership.find_dead(broker.own_timeout, broker.heartbeat_timeout):
-            if worker == broker.broker_id:
-                continue
-            names = [name for _, name in broker.membership.find_ack_sets(worker)]
-            timeout = min(broker.own_timeout, broker.heartbeat_timeout)
+        timeout = min(broker.own_timeout, broker.heartbeat_timeout)
+        for worker, names in broker.membership.find_dead(
+            broker.own_timeout, broker.heartbeat_timeout, but=broker.broker_id
+        ).items():
             moved = broker.membership.reclaim(worker, names, timeout=timeout)
             if moved:
                 self._tell(worker, moved)

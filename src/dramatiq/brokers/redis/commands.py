@@ -31,7 +31,8 @@ MAINTENANCE_SCALE = 1_000_000
 MAINTENANCE_COMMAND_BLACKLIST = {"ack", "nack"}
 #: Environment variable that says how many values Lua's ``unpack`` takes in the server.
 LUA_MAX_STACK_VARIABLE = "dramatiq_lua_max_stack"
-#: How many it takes in a server as it is delivered.
+#: How many it takes in a server as it is delivered. More are never asked for: a script that fails
+#: half-way has taken ids off their list.
 LUA_MAX_STACK = 7992
 
 
@@ -61,7 +62,8 @@ class Commands:
         queue = broker.layout.queue(queue_name)
         acks = broker.layout.acks(broker.broker_id, queue_name)
         keys = (broker.layout.heartbeats, queue.ids, acks, queue.payloads)
-        count = min(count, int(os.environ.get(LUA_MAX_STACK_VARIABLE) or LUA_MAX_STACK) // 2)
+        stack = int(os.environ.get(LUA_MAX_STACK_VARIABLE) or LUA_MAX_STACK)
+        count = min(count, stack // 2, LUA_MAX_STACK // 2)
         if count <= 0:
             return []
         taken = self._run("fetch", queue_name, keys, (broker.broker_id, count))
@@ -141,10 +143,10 @@ class Commands:
         """Take back what dead workers hold of one queue, and drop its old dead letters."""
         broker = self._broker
         timeout = broker.heartbeat_timeout
-        for worker in broker.membership.find_dead(timeout, timeout):
-            if worker != broker.broker_id:
-                held = [name for _, name in broker.membership.find_ack_sets(worker)]
-                broker.membership.reclaim(
-                    worker, [queue_name], timeout=timeout, side="RPUSH", holding=held
-                )
+        for worker, held in broker.membership.find_dead(
+            timeout, timeout, but=broker.broker_id
+        ).items():
+            broker.membership.reclaim(
+                worker, [queue_name], timeout=timeout, side="RPUSH", holding=held
+            )
         broker.expire_dead_letters(q_name(queue_name))

@@ -14,7 +14,7 @@ from ...logging import get_logger
 from ...redis import Link, explain, is_passing
 from .._store import decode, printable
 from .bell import Bell
-from .delays import Delays
+from .delays import Delays, is_time
 from .scripts import load
 from .settling import GONE, MOVED, Settling
 
@@ -33,6 +33,9 @@ MAX_BATCH = 1000
 RECONCILE_S = 10.0
 #: Seconds after which a difference that was found must be found again to count.
 CONFIRM_S = 1.0
+#: Seconds not to listen after others were faster: all who wait at a list are woken by each message,
+#: which would cost a busy fleet more than the messages do. Short beside what a message may wait.
+LOST_RACE_S = 0.002
 
 
 class RedisConsumer(Consumer):
@@ -210,10 +213,12 @@ class RedisConsumer(Consumer):
     def _fetch(self, count: int, timeout_ms: float) -> list[MessageProxy]:
         """Take up to so many messages; if there are none, wait for the first."""
         messages: list[MessageProxy] = []
-        if not self._is_drained:
+        if not self._is_drained or not timeout_ms:
             _, messages = self._settle([], count)
         if not messages and timeout_ms and self._bell.wait(timeout_ms / 1000):
             _, messages = self._settle([], count)
+            if not messages:
+                self._bell.ignore_for(LOST_RACE_S)
         return messages
 
     def _settle(
@@ -293,9 +298,9 @@ class RedisConsumer(Consumer):
         if "eta" not in message.options or self._delays is not None:
             return None
         eta = message.options["eta"]
-        if isinstance(eta, (int, float)) and eta > now:
+        if is_time(eta) and eta > now:
             return eta
-        if eta is not None and not isinstance(eta, (int, float)):
+        if eta is not None and not is_time(eta):
             self.logger.warning(
                 "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
             )

@@ -15,7 +15,7 @@ Runs in the thread of the delay queue's consumer.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ...broker import MessageProxy
 from ...common import current_millis, q_name
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from ...message import Message
     from .consumer import RedisConsumer
 
-__all__ = ["Delays"]
+__all__ = ["Delays", "is_time"]
 
+#: The latest eta: what is larger is not exact as a score of a sorted set.
+MAX_ETA = 2**53
 #: Most messages moved by one call.
 BATCH = 500
 #: Seconds after which a worker that has not parked anything itself looks for what others have.
@@ -38,6 +40,11 @@ LOOK_S = 1.0
 #: The same while nothing is parked; a message parked in between by a worker that dies at once is
 #: found that late at most.
 LOOK_EMPTY_S = 5.0
+
+
+def is_time(eta: object) -> TypeGuard[float]:
+    """Tell whether an eta can be one: JSON has numbers that no clock shows."""
+    return isinstance(eta, (int, float)) and abs(eta) <= MAX_ETA
 
 
 class Delays:
@@ -120,7 +127,7 @@ class Delays:
 
     def _eta_of(self, message: Message[Any]) -> float:
         eta = message.options.get("eta")
-        if isinstance(eta, (int, float)):
+        if is_time(eta):
             return eta
         self.consumer.logger.warning(
             "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
@@ -140,7 +147,7 @@ class Delays:
         for lease, message in due.items():
             ready = message.copy(queue_name=q_name(message.queue_name), options={})
             ready.options.pop("eta", None)
-            ready.options.setdefault("redis_message_id", lease.decode())
+            ready.options.setdefault("redis_message_id", lease.decode("utf-8", "replace"))
             try:
                 broker.emit_before("enqueue", ready, None)
                 payload = ready.encode()

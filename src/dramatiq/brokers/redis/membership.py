@@ -43,10 +43,13 @@ class Sibling(NamedTuple):
         """Whether its process is there; one that is stopped is."""
         if self.pid == os.getpid():
             return True
-        with suppress(ProcessLookupError, PermissionError):
+        try:
             os.kill(self.pid, 0)
-            return _started(self.pid) == self.started
-        return False
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            pass  # somebody else's
+        return _started(self.pid) == self.started
 
 
 class Membership:
@@ -139,11 +142,24 @@ class Membership:
                         count,
                     )
 
-    def find_dead(self, own_timeout: int, foreign_timeout: int) -> list[str]:
-        """Return the workers without a heartbeat for so many milliseconds."""
+    def find_dead(
+        self, own_timeout: int, foreign_timeout: int, *, but: str
+    ) -> dict[str, list[str]]:
+        """Return the workers without a heartbeat, each with the queues it holds messages of.
+
+        Args:
+            own_timeout: Milliseconds without heartbeat after which one of ours counts as dead.
+            foreign_timeout: The same for one of 2.x.
+            but: Who asks, and is alive.
+        """
         keys = (self._layout.heartbeats, self._layout.workers)
         [dead] = self._links.run([(load("find_dead"), keys, (own_timeout, foreign_timeout))])
-        return [worker.decode() for worker in dead]
+        held: dict[str, list[str]] = {each.decode(): [] for each in dead if each.decode() != but}
+        # Every process that only sends leaves a heartbeat behind in 2.x: one walk for all of them.
+        for worker, queue_name in self.find_ack_sets() if held else ():
+            if worker in held:
+                held[worker].append(queue_name)
+        return held
 
     def reclaim(
         self,
@@ -212,12 +228,12 @@ class Membership:
         [[removed, left]] = self._links.run([(load("strike_off"), keys, (worker,))])
         return bool(removed), int(left)
 
-    def find_ack_sets(self, worker: str = "") -> list[tuple[str, str]]:
-        """Return worker and queue of all ack sets, or of those of one worker.
+    def find_ack_sets(self) -> list[tuple[str, str]]:
+        """Return worker and queue of all ack sets.
 
         It walks through all keys of the database, some at a time.
         """
-        prefix = self._layout.acks_of(worker) if worker else self._layout.acks_of("")[:-1]
+        prefix = self._layout.acks_of("")[:-1]
         pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^-" else bytes([c]) for c in prefix)
         found = set()
         cursor: Any = b"0"

@@ -23,6 +23,8 @@ __all__ = ["MOVED", "Settling", "stored"]
 
 #: What scripts answer for each message: it was not held, it was and is settled, it is gone.
 LOST, MOVED, GONE = 0, 1, 2
+#: Most messages acked by one call.
+BATCH = 1000
 
 
 def stored(envelopes: Sequence[Envelope], layout: Layout) -> tuple[list[bytes], list[object]]:
@@ -67,6 +69,8 @@ class Settling:
         self._ids: list[list[bytes]] = []
         acked: list[bytes] = []
         requeued: list[bytes] = []
+        settlements = list(settlements)
+        self._keep([each for each in settlements if each.operations])
         for each in settlements:
             lease = each.message._lease
             if each.outcome is Outcome.NACK:
@@ -80,7 +84,9 @@ class Settling:
         queue = self._queue
         if acked:
             keys = (acks, queue.payloads, queue.crashes)
-            self._add("ack", keys, acked, tuple(acked))
+            for start in range(0, len(acked), BATCH):
+                some = acked[start : start + BATCH]
+                self._add("ack", keys, some, tuple(some))
         if requeued:
             requeued.reverse()  # pushed to the front one by one
             keys = (acks, queue.ids, queue.payloads)
@@ -102,6 +108,17 @@ class Settling:
     ) -> None:
         self.calls.append((load(name), keys, arguments))
         self._ids.append(ids)
+
+    def _keep(self, settlements: Sequence[Settlement]) -> None:
+        """Store results, which is to be done before anything is settled."""
+        keys: list[bytes] = [self._acks]
+        arguments: list[object] = []
+        for each in settlements:
+            for _, write in each.operations:
+                keys.append(write.key)
+                arguments += [each.message._lease, write.value, write.ttl]
+        if arguments:
+            self._add("keep", tuple(keys), [], tuple(arguments))
 
     def _follow(self, settlement: Settlement) -> None:
         queue, lease = self._queue, settlement.message._lease

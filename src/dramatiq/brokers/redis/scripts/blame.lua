@@ -1,5 +1,6 @@
--- Takes back messages that a dead worker was running: at the end of the queue, or, once they have
--- brought down too many processes, among the dead letters.
+-- Takes back messages that a dead worker was running: to the front of the queue the first time, for
+-- most are innocent and wait no longer; then to its end; and, once they have brought down too many
+-- processes, to the dead letters.
 -- KEYS: its ack set, list, payloads, crashes, dead ids, dead payloads, reasons.
 -- ARGV: how many crashes are too many, the reason for that; then ids.
 -- Returns for each: 0 not held, else how many processes it has brought down.
@@ -13,7 +14,7 @@ for index = 3, #ARGV do
             local count = redis.call('HINCRBY', KEYS[4], id, 1)
             crashes[index - 2] = count
             if count < tonumber(ARGV[1]) then
-                redis.call('RPUSH', KEYS[2], id)
+                redis.call(count == 1 and 'LPUSH' or 'RPUSH', KEYS[2], id)
             else
                 local now = redis.call('TIME')
                 redis.call('ZADD', KEYS[5], now[1] * 1000 + math.floor(now[2] / 1000), id)

@@ -4,6 +4,8 @@
 --       then as `store` wants it.
 local sender, number = ARGV[1], ARGV[2]
 if ARGV[3] == '1' and redis.call('HGET', KEYS[1], sender) == number then
+    -- Written again, so that WAIT has something to wait for on what may be another connection.
+    redis.call('HSET', KEYS[1], sender, number)
     return 0
 end
 store(KEYS, 2, ARGV, 5)

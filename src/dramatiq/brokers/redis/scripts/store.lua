@@ -4,12 +4,16 @@
 local function store(keys, first, arguments, position)
     for index = first, #keys, 2 do
         local last = position + 2 * tonumber(arguments[position])
-        local ids = {}
-        for each = position + 1, last, 2 do
-            ids[#ids + 1] = arguments[each]
+        -- 500 at a time: `unpack` takes less than 8000 values.
+        for start = position + 1, last, 1000 do
+            local stop = math.min(start + 999, last)
+            local ids = {}
+            for each = start, stop, 2 do
+                ids[#ids + 1] = arguments[each]
+            end
+            redis.call('HSET', keys[index + 1], unpack(arguments, start, stop))
+            redis.call('RPUSH', keys[index], unpack(ids))
         end
-        redis.call('HSET', keys[index + 1], unpack(arguments, position + 1, last))
-        redis.call('RPUSH', keys[index], unpack(ids))
         position = last + 1
     end
 end

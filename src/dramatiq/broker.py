@@ -338,6 +338,9 @@ class Consumer:
     #: Whether `settle` and `fetch` belong to one thread, which settles many at a time. If False,
     #: as with every consumer of 2.x, `settle` may be called from any worker thread.
     is_owned: bool = False
+    #: Whether it hands out messages. One that cares for a delay queue in its broker does not, and
+    #: has work to do however busy the worker is.
+    hands_out: bool = True
 
     def __iter__(self) -> Iterator[MessageProxy | None]:
         return self

@@ -235,6 +235,8 @@ class ConsumerThread(Thread):
     def _demand(self, settling: int) -> int:
         if self.paused or not self._fetching:
             return 0
+        if self.consumer is not None and not self.consumer.hands_out:
+            return 1
         # Set before looking, so that whoever frees a slot afterwards sees it.
         self._is_starving = True
         wanted = self._pace.demand(

@@ -65,6 +65,7 @@ class RedisConsumer(Consumer):
         self._link = Link(broker.client, self._keys.ids)
         self._bell = Bell(broker.client, self._keys.ids)
         self._delays = Delays(self) if queue_name != q_name(queue_name) else None
+        self.hands_out = self._delays is None
         #: What was handed out and not settled, by id. The object itself tells one delivery from
         #: another of the same message: only the latest can be settled.
         self._held: dict[bytes, MessageProxy] = {}

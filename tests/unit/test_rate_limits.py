@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import warnings
 
 import pytest
@@ -216,9 +217,15 @@ def test_notifying_is_optional_for_a_backend():
     assert RateLimiterBackend().wait_notify("key", LONG) is None
 
 
-@pytest.mark.parametrize("name", ["MemcachedBackend", "RedisBackend"])
-def test_a_backend_without_its_client_library_names_the_extra(name):
-    extra = name.removesuffix("Backend").lower()
+@pytest.mark.parametrize(
+    ("name", "extra", "library"),
+    [("MemcachedBackend", "memcached", "pylibmc"), ("RedisBackend", "redis", "redis")],
+)
+def test_a_backend_without_its_client_library_names_the_extra(monkeypatch, name, extra, library):
+    ours = (f"dramatiq.{extra}", f"{backends.__name__}.{extra}")
+    for module in [each for each in sys.modules if each.startswith(ours)]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
 
     with (
         pytest.warns(ImportWarning, match=rf"dramatiq\[{extra}\]"),

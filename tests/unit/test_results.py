@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import time
 
 import pytest
@@ -136,9 +137,15 @@ def test_a_message_asks_the_process_wide_broker_for_its_result(broker, backend):
     assert message.get_result(backend=backend) == 42
 
 
-@pytest.mark.parametrize("name", ["MemcachedBackend", "RedisBackend"])
-def test_a_backend_without_its_client_library_names_the_extra(name):
-    extra = name.removesuffix("Backend").lower()
+@pytest.mark.parametrize(
+    ("name", "extra", "library"),
+    [("MemcachedBackend", "memcached", "pylibmc"), ("RedisBackend", "redis", "redis")],
+)
+def test_a_backend_without_its_client_library_names_the_extra(monkeypatch, name, extra, library):
+    ours = (f"dramatiq.{extra}", f"{backends.__name__}.{extra}")
+    for module in [each for each in sys.modules if each.startswith(ours)]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
 
     with (
         pytest.warns(ImportWarning, match=rf"dramatiq\[{extra}\]"),

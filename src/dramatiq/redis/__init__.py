@@ -10,5 +10,6 @@ from .client import make_client
 from .failures import explain, is_passing
 from .link import Link, LinkPool
 from .script import Script
+from .store import Store
 
-__all__ = ["Link", "LinkPool", "Script", "explain", "is_passing", "make_client"]
+__all__ = ["Link", "LinkPool", "Script", "Store", "explain", "is_passing", "make_client"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-__all__ = ["COMMAND_TIMEOUT_S", "make_client"]
+__all__ = ["COMMAND_TIMEOUT_S", "make_client", "place_of"]
 
 #: Seconds without an answer after which a connection counts as dead. Said explicitly, for the
 #: client library's default was none before version 8 and is five seconds since.
@@ -44,3 +44,14 @@ def make_client(*, client: Any = None, url: str | None = None, **parameters: Any
         options.pop("socket_connect_timeout")
     pool = options.pop("connection_pool", None) or redis.ConnectionPool.from_url(url, **options)
     return redis.Redis(connection_pool=pool)
+
+
+def place_of(client: Any) -> tuple[object, ...] | None:
+    """Return server and database of a client; None where that is not one server for ever."""
+    pool = getattr(client, "connection_pool", None)
+    options: dict[str, Any] = getattr(pool, "connection_kwargs", {})
+    if pool is None or hasattr(pool, "service_name") or not {"host", "path"} & options.keys():
+        return None
+    path = options.get("path")
+    server = (path,) if path else (options["host"], int(options.get("port") or 6379))
+    return (*server, int(options.get("db") or 0), options.get("username"))

@@ -52,6 +52,8 @@ class Link:
         self._connection: Any = None
         self._pid = 0
         self._is_layout_stale = False
+        #: What the pool thinks of timeouts, for the connection's next user.
+        self._patience_s: float | None = None
         #: Tells this link from all others, whoever has them.
         self.name = os.urandom(12).hex()
         #: For whoever wants to number what is done over this link.
@@ -147,6 +149,7 @@ class Link:
             return
         with suppress(*_TROUBLE):
             connection.disconnect()
+        connection.socket_timeout = self._patience_s
         self._pool.release(connection)
 
     @property
@@ -160,14 +163,18 @@ class Link:
             self._pool = self._find_pool()
             connection = self._pool.get_connection(*_COMMAND_NAME)
         except _TROUBLE as error:
+            self._is_layout_stale = True
             raise explain_opening(error, self.where) from error
         try:
             # It may come from the pool with somebody else's idea of patience.
             connection.disconnect()
-            patience_s = connection.socket_timeout or COMMAND_TIMEOUT_S
+            self._patience_s = connection.socket_timeout
+            patience_s = self._patience_s or COMMAND_TIMEOUT_S
             connection.socket_timeout = min(patience_s, COMMAND_TIMEOUT_S)
             connection.connect()
         except _TROUBLE as error:
+            # It may be that its node is gone from the cluster.
+            self._is_layout_stale = True
             self._pool.release(connection)
             raise explain_opening(error, self.where) from error
         except BaseException:
@@ -218,6 +225,11 @@ class LinkPool:
             link = Link(self._client, self._key)
         try:
             yield link
+        except BaseException:
+            # A time limit may strike between a command and its answer, which would be taken for
+            # somebody else's.
+            link.close()
+            raise
         finally:
             self._idle.append(link)
 

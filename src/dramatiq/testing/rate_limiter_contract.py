@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from typing import ClassVar
 
 import pytest
 
@@ -38,6 +39,9 @@ class RateLimiterBackendContract(BarrierContract):
 
     Subclasses supply a fixture ``backend`` and may adjust the attributes.
     """
+
+    #: Whether `incr_and_sum` sees all keys at the moment at which it changes one.
+    sums_in_one_step: ClassVar[bool] = True
 
     # -- add
 
@@ -226,6 +230,8 @@ class RateLimiterBackendContract(BarrierContract):
     def test_threads_that_increment_different_keys_never_pass_the_sum(
         self, backend: RateLimiterBackend, key: str
     ) -> None:
+        if not self.sums_in_one_step:
+            pytest.skip("this backend sums up first")
         keys = [f"{key}@{index}" for index in range(8)]
 
         answers = run_together(
@@ -242,6 +248,7 @@ class RateLimiterBackendContract(BarrierContract):
     def test_waiting_ends_without_an_event_at_the_timeout(
         self, backend: RateLimiterBackend, key: str
     ) -> None:
+        self._need_events()
         started_at_s = time.monotonic()
 
         assert not backend.wait(key, self.smallest_timeout)
@@ -252,6 +259,7 @@ class RateLimiterBackendContract(BarrierContract):
     def test_an_event_wakes_everybody_who_waits_for_it(
         self, backend: RateLimiterBackend, key: str
     ) -> None:
+        self._need_events()
         with notifying(backend, key):
             answers = run_together(4, lambda _: backend.wait(key, 20_000))
 
@@ -260,6 +268,7 @@ class RateLimiterBackendContract(BarrierContract):
     def test_an_event_wakes_nobody_who_waits_for_another(
         self, backend: RateLimiterBackend, key: str
     ) -> None:
+        self._need_events()
         with notifying(backend, f"{key}-other"):
             assert not backend.wait(key, self.smallest_timeout)
 

@@ -16,6 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
+# The published Dramatiq 2.x, which the tests in tests/interop run beside this library.
+VENV_2X := .venv-2x
+FLEET_2X := $(VENV_2X)/.installed-2.2.1
+
 # Checks run side by side; where make can, it prints each one's output in one piece.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
@@ -32,16 +36,25 @@ $(BASE): pyproject.toml scripts/create-venv
 	@touch $@
 
 # Dependency groups need pip 25.1; a new environment may hold an older one.
-$(DEV): $(BASE)
-	@echo "Installing the development tools into $(VENV) ..."
+$(DEV): $(BASE) scripts/install-servers
 	@$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@scripts/install-servers $(BIN)/python
+	@echo "Installing the development tools into $(VENV) ..."
 	@$(PIP) install --quiet --group dev
+	@touch $@
+
+$(FLEET_2X): scripts/create-venv scripts/install-servers
+	@scripts/create-venv $(VENV_2X) $(PYTHON)
+	@$(VENV_2X)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
+	@scripts/install-servers $(VENV_2X)/bin/python
+	@echo "Installing the published Dramatiq 2.2.1 into $(VENV_2X) ..."
+	@$(VENV_2X)/bin/python -m pip install --quiet 'dramatiq[redis,memcached]==2.2.1'
 	@touch $@
 
 demo: $(BASE) ## Run the example on real input: the sources of the standard library.
 	@$(BIN)/python -m examples.stdlib_survey $(ARGS)
 
-test: $(DEV) ## Run all that CI runs.
+test: $(DEV) $(FLEET_2X) ## Run all that CI runs.
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going $(SYNC) checks
 	@$(MAKE) --no-print-directory pytest
 
@@ -61,16 +74,16 @@ types: $(DEV) ## Check the types of the library and of the typing tests.
 docs: $(DEV) ## Build the documentation; warnings are errors.
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-pytest: $(DEV) ## Run the tests alone; ARGS are passed on.
+pytest: $(DEV) $(FLEET_2X) ## Run the tests alone; ARGS are passed on.
 	$(BIN)/pytest $(ARGS)
 
-benchmark: $(BASE) ## Measure; ARGS='--peers dramatiq_sqlite --rounds 1' narrows it down.
+benchmark: $(DEV) ## Measure; ARGS='--peers dramatiq_sqlite --rounds 1' narrows it down.
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(DEV) ## Kill real processes for some minutes and print what became of the messages.
+chaos: $(DEV) $(FLEET_2X) ## Kill real processes for some minutes and print what became of the messages.
 	@DRAMATIQ_CHAOS=full $(BIN)/pytest tests/chaos -m chaos --timeout 1800 $(ARGS)
 
-coverage: $(DEV) ## Run the tests and show the lines and branches they leave out.
+coverage: $(DEV) $(FLEET_2X) ## Run the tests and show the lines and branches they leave out.
 	$(BIN)/pytest --cov --cov-report=term $(ARGS)
 
 format: $(DEV) ## Rewrite the sources in the project's format.

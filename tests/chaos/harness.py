@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dramatiq.testing.waiting import wait_until
+from tests.chaos.program import make_broker
 
 PROGRAM = Path(__file__).with_name("program.py")
 
@@ -126,7 +128,11 @@ class Program:
 class Site:
     """A directory with a database and a ledger, and the programs that work there."""
 
+    #: What `make_broker` is called with besides the database.
+    broker_options = {}  # noqa: RUF012 (never changed)
+
     def __init__(self, directory):
+        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.database = directory / "queue.db"
         self.ledger = Ledger(directory / "ledger")
@@ -147,11 +153,20 @@ class Site:
             {
                 "DRAMATIQ_FAILPOINTS": failpoints,
                 "dramatiq_restart_delay": "100",
+                "CHAOS_BROKER_OPTIONS": json.dumps(self.broker_options),
                 **environment,
             },
         )
         self.programs.append(program)
         return program
+
+    def make_broker(self):
+        """Return a broker of this process on the same store."""
+        return make_broker(self.database, **self.broker_options)
+
+    def clean_up(self):
+        for program in self.programs:
+            program.clean_up()
 
     def start_worker(self, *, threads=4, **options):
         """Start a worker and wait until it works."""
@@ -207,12 +222,10 @@ class Site:
 
 
 @contextmanager
-def open_site(directory):
+def open_site(directory, make=Site, **options):
     """Make a site; whatever runs there ends with it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    site = Site(directory)
+    site = make(directory, **options)
     try:
         yield site
     finally:
-        for program in site.programs:
-            program.clean_up()
+        site.clean_up()

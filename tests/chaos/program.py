@@ -6,6 +6,7 @@ when it starts and when it ends, each time in one append, which survives the dea
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -78,12 +79,37 @@ def declare(broker, ledger):
 
 
 def make_broker(path, **options):
+    """Return a broker on a file, or on Redis: through the sentinels of a ``sentinel://`` URL."""
     from dramatiq import middleware
-    from dramatiq.brokers.sqlite import SQLiteBroker
 
-    broker = SQLiteBroker(path, **options)
+    options = {**json.loads(os.environ.get("CHAOS_BROKER_OPTIONS", "{}")), **options}
+    if str(path).startswith("sentinel://"):
+        options["client"] = find_master(path)
+    elif "://" in str(path):
+        options["url"] = path
+    if "client" in options or "url" in options:
+        from dramatiq.brokers.redis import RedisBroker
+
+        broker = RedisBroker(**options)
+    else:
+        from dramatiq.brokers.sqlite import SQLiteBroker
+
+        broker = SQLiteBroker(path, **options)
     broker.add_middleware(middleware.CurrentMessage())
     return broker
+
+
+def find_master(url):
+    """Return a client of the master that the sentinel at ``sentinel://host:port`` knows."""
+    from urllib.parse import urlsplit
+
+    from redis import Sentinel
+
+    address = urlsplit(url)
+    timeouts = {"socket_timeout": 2.0, "socket_connect_timeout": 2.0}
+    return Sentinel([(address.hostname, address.port)], **timeouts).master_for(
+        "mymaster", **timeouts
+    )
 
 
 def work(path, ledger, threads="4"):
@@ -92,7 +118,7 @@ def work(path, ledger, threads="4"):
 
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    broker = make_broker(path, busy_timeout=int(os.environ.get("CHAOS_BUSY_TIMEOUT", "10000")))
+    broker = make_broker(path)
     declare(broker, ledger)
     worker = Worker(broker, worker_threads=int(threads), worker_timeout=200)
     worker.start()
@@ -103,16 +129,20 @@ def work(path, ledger, threads="4"):
     broker.close()
 
 
-def produce(path, ledger, first, count, duration_ms="0"):
-    """Send messages one by one, and write down which of them were accepted."""
+def produce(path, ledger, first, count, duration_ms="0", per_second="0"):
+    """Send messages one by one, at most so many per second, and write down which were accepted."""
     from dramatiq.errors import BrokerConnectionError
 
     broker = make_broker(path)
     actor = declare(broker, ledger)["work"]
+    began = time.monotonic()
     for number in range(int(first), int(first) + int(count)):
+        if float(per_second):
+            due = began + (number - int(first)) / float(per_second)
+            time.sleep(max(0.0, due - time.monotonic()))
         try:
             actor.send(number, int(duration_ms))
-        except BrokerConnectionError as error:
+        except (BrokerConnectionError, OSError) as error:
             logging.getLogger("producer").warning("not accepted: %s", error)
             write_line(ledger, "unknown", number)
         else:

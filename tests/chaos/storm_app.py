@@ -6,11 +6,10 @@ import os
 import time
 
 import dramatiq
-from dramatiq.brokers.sqlite import SQLiteBroker
-from tests.chaos.program import write_line
+from tests.chaos.program import make_broker, write_line
 
 # Collecting doctests imports this file too.
-broker = SQLiteBroker(os.environ.get("STORM_DATABASE", "storm.db"))
+broker = make_broker(os.environ.get("STORM_DATABASE", "storm.db"))
 dramatiq.set_broker(broker)
 
 

@@ -209,7 +209,7 @@ def test_a_worker_whose_patience_ends_keeps_what_it_runs_and_runs_nothing_twice(
     broker = SQLiteBroker(site.database)
     broker.enqueue_many(message(number, 20) for number in range(60))
     broker.close()
-    worker = site.start_worker(CHAOS_BUSY_TIMEOUT="100")
+    worker = site.start_worker(CHAOS_BROKER_OPTIONS='{"busy_timeout": 100}')
     site.wait_until(lambda: site.ledger.count("end") > 10, "the worker is busy")
 
     site.wait_until_ready(site.start("hold", 2))

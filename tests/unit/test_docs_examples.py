@@ -151,3 +151,12 @@ def test_the_state_table_names_the_statements_there_are():
 
     assert changing <= named
     assert named <= {path.name for path in folder.glob("*.sql")}
+
+
+def test_the_page_on_redis_names_the_scripts_there_are():
+    page = (PROJECT / "docs" / "redis.md").read_text(encoding="utf-8")
+    folder = PROJECT / "src" / "dramatiq" / "brokers" / "redis" / "scripts"
+
+    named = set(re.findall(r"`(\w+\.lua)`", page))
+
+    assert named == {path.name for path in folder.glob("*.lua")}

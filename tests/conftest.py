@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds a test may take in each directory; elsewhere the default of `pyproject.toml` holds.
 #: A test that needs more says so itself with `pytest.mark.timeout`.
-TIMEOUTS_S = {"unit": 20, "acceptance": 120, "typing": 120, "chaos": 180}
+TIMEOUTS_S = {"unit": 20, "acceptance": 120, "typing": 120, "chaos": 180, "interop": 120}
 
 #: A loaded machine makes single examples slow; the whole test still has its deadline.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)

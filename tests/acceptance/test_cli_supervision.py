@@ -254,7 +254,8 @@ def test_no_fork_process_survives_a_killed_supervisor(write_module, run):
     eventually(lambda: not is_alive(int(line.split()[1])), "the end of the fork", 5)
 
 
-def test_messages_of_a_killed_worker_are_run_by_others(tmp_path, write_module, run):
+def test_messages_of_a_killed_worker_are_run_by_others(tmp_path, write_module, run, monkeypatch):
+    monkeypatch.setenv("DRAMATIQ_BROKER_URL", "sqlite:///dramatiq.db")
     write_module(
         "app",
         """

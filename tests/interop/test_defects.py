@@ -19,8 +19,8 @@ from tests.servers import RedisServer
 #: Heartbeats that are missed soon, maintenance with every command of 2.x (it comes by chance
 #: otherwise), and a client that does not try again by itself.
 QUICK = {"heartbeat": 1000, "maintenance": 1_000_000, "retries": 0}
-#: Seconds in which 2.2.1 is given the chance to recover: three times its heartbeat timeout.
-PATIENCE_S = 3.0
+#: Seconds in which 2.2.1 is given the chance to recover: twice its heartbeat timeout.
+PATIENCE_S = 2.0
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 #: Uses a backend, forks, and uses it in both processes at once; each checks what it reads.
 FORK = """
 import os, sys
-from dramatiq.results.backends import MemcachedBackend, RedisBackend
+from dramatiq.results import backends
 from dramatiq.testing.result_contract import make_message
 
-backend = {backend}
+backend = backends.{backend}
 
 def use(who):
     for index in range(300):

@@ -18,7 +18,7 @@ from dramatiq.middleware import CurrentMessage
 from dramatiq.testing.waiting import wait_until
 from dramatiq.worker import Worker
 from tests.chaos.harness import open_site
-from tests.chaos.program import declare
+from tests.chaos.program import declare, make_broker
 from tests.chaos.redis_harness import IS_FULL, SEED, RedisSite, Snapshot, now_ns, show
 from tests.proxy import REPLY, REQUEST, Proxy
 
@@ -46,7 +46,7 @@ def direct(redis_server):
 
 @contextmanager
 def open_broker(proxy, **options):
-    broker = RedisBroker(url=f"redis://127.0.0.1:{proxy.port}/0", namespace="chaos", **options)
+    broker = make_broker(f"redis://127.0.0.1:{proxy.port}/0", namespace="chaos", **options)
     broker.add_middleware(CurrentMessage())
     broker.declare_queue("default")
     try:

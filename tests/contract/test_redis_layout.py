@@ -209,15 +209,14 @@ def test_a_dead_letter_keeps_its_id_and_its_payload_and_why_it_died(
 
 def test_when_a_worker_stops_all_is_back_in_the_lists(broker, gate, actor, redis, start_worker):
     worker = start_worker(broker, worker_threads=1)
-    gate.actor.send()
-    assert gate.entered.wait(10)
-    others = [actor.send(number).options["redis_message_id"].encode() for number in range(3)]
     later = [
         actor.send_with_options(args=(number,), delay=60_000).options["redis_message_id"].encode()
         for number in range(3)
     ]
     wait_until(lambda: redis.zcard("dramatiq:q.DQ#eta") == 3)
-
+    gate.actor.send()
+    assert gate.entered.wait(10)
+    others = [actor.send(number).options["redis_message_id"].encode() for number in range(3)]
     threading.Timer(0.2, gate.opened.set).start()
     worker.stop()
 

@@ -337,8 +337,11 @@ class ConsumerThread(Thread):
     def requeue_messages(self, messages: Iterable[MessageProxy]) -> None:
         """Give messages back to the broker, which were not run."""
         if self.is_owned:
-            for message in messages:
-                self.submit(Settlement(message, Outcome.REQUEUE))
+            # Together: each batch goes to the front of its queue, and would reverse their order.
+            settlements = [Settlement(message, Outcome.REQUEUE) for message in messages]
+            for each in settlements:
+                each.message._is_handed_over = True
+            self._inbox.put(*settlements)
         elif self.consumer is not None:
             self.consumer.requeue(messages)
 

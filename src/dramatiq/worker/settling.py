@@ -95,9 +95,10 @@ class Inbox:
         self._wake = wake
         self._owner_is_waiting = False
 
-    def put(self, settlement: Settlement) -> None:
-        """Leave a settlement. Any thread."""
-        self._settlements.append(settlement)
+    def put(self, *settlements: Settlement) -> None:
+        """Leave settlements, which are carried out together. Any thread."""
+        # One step, so that the owner finds all of them or none.
+        self._settlements.extend(settlements)
         # The owner sets the flag before it looks a last time, so one of us sees the other.
         if self._owner_is_waiting:
             self._wake()

@@ -30,6 +30,11 @@ end
 return found
 """
 
+COUNTS = """
+return {redis.call('LLEN', KEYS[1]), redis.call('HLEN', KEYS[2]), redis.call('HLEN', KEYS[3]),
+        redis.call('ZCARD', KEYS[4])}
+"""
+
 
 class Snapshot:
     """All keys of one namespace, read at one moment.
@@ -128,12 +133,12 @@ class RedisSite(Site):
 
     def counts(self):
         """Return how many messages are ready, delayed, leased and dead."""
-        with self.client.pipeline(transaction=True) as pipeline:
-            for name in self.queue_names:
-                queue, delayed = self.layout.queue(name), self.layout.queue(f"{name}.DQ")
-                pipeline.llen(queue.ids).hlen(delayed.payloads)
-                pipeline.hlen(queue.payloads).zcard(queue.dead)
-            found = pipeline.execute()
+        found = []
+        for name in self.queue_names:
+            queue, delayed = self.layout.queue(name), self.layout.queue(f"{name}.DQ")
+            keys = (queue.ids, delayed.payloads, queue.payloads, queue.dead)
+            # A transaction would be refused while memory is full.
+            found += self.client.eval(COUNTS, len(keys), *keys)
         ready, waiting, stored, dead = (sum(found[index::4]) for index in range(4))
         return [ready, waiting, stored - ready, dead]
 

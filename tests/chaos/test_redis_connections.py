@@ -27,6 +27,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 #: After how many bytes, and at which reply, a connection is cut.
 BYTES = range(1, 4097) if IS_FULL else sorted(random.Random(SEED).sample(range(1, 4097), 80))
 REPLIES = range(1, 15)
+#: Seconds by which everything is delayed on a slow line, more or less as much.
+DELAY_S = 0.2 if IS_FULL else 0.1
 #: Seconds a half-open connection stays so.
 SILENCE_S = 60 if IS_FULL else 4
 
@@ -228,15 +230,16 @@ def test_half_open_connections_are_noticed(proxy, site, capsys, new_too):
 
 
 def test_a_slow_line_loses_nothing_and_repeats_nothing(proxy, site, capsys):
-    proxy.delay_s = proxy.jitter_s = 0.2
+    proxy.delay_s = proxy.jitter_s = DELAY_S
     with open_broker(proxy) as broker, working(broker, site.ledger.path) as actors:
-        actors["work"].send_many([(number,) for number in range(32)])
-        actors["fail_once"].send_many([(number,) for number in range(32, 40)])
+        actors["work"].send_many([(number,) for number in range(16)])
+        actors["fail_once"].send_many([(number,) for number in range(16, 20)])
         site.wait_until_drained()
     site.check_store()
 
-    show(capsys, "a line with a delay of 200 ms ± 200", {"duplicates": site.ledger.duplicates()})
-    assert sorted(site.ledger.numbers("end")) == list(range(40))
+    figures = {"delay s": DELAY_S, "duplicates": site.ledger.duplicates()}
+    show(capsys, "a slow line", figures)
+    assert sorted(site.ledger.numbers("end")) == list(range(20))
 
 
 def test_late_commands_of_a_dead_worker_change_nothing(proxy, redis_server, tmp_path, capsys):

@@ -22,7 +22,7 @@ __all__ = ["Bell"]
 
 #: Seconds one command waits in the server. An answer that is much later says that the connection
 #: is dead.
-RING_TIMEOUT_S = 5.0
+RING_TIMEOUT_S = 3.0
 #: Seconds between two looks while the server, at its maxmemory, refuses to let us wait.
 POLL_S = 0.25
 

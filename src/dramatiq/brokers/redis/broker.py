@@ -19,6 +19,7 @@ from ...inspection import DeadLetter, QueueCounts
 from ...message import generate_unique_id
 from ...redis import LinkPool, make_client
 from ...redis.client import place_of
+from ...redis.failures import is_out_of_memory
 from ...redis.link import describe
 from .._store import StoreBroker
 from .caretaker import Caretaker
@@ -302,8 +303,14 @@ class RedisBroker(StoreBroker):
 
     def take_turn(self, key: bytes, span: int) -> bool:
         """Tell whether it is this worker's turn at something done once in ``span`` milliseconds."""
-        with self.links.borrow() as link:
-            [answer] = link.call([(b"SET", key, self.broker_id, b"NX", b"PX", span)])
+        try:
+            with self.links.borrow() as link:
+                [answer] = link.call([(b"SET", key, self.broker_id, b"NX", b"PX", span)])
+        except BrokerConnectionError as error:
+            if not is_out_of_memory(error):
+                raise
+            # What is taken back may be all that can free some; twice does no harm.
+            return True
         return answer is not None
 
     def expire_dead_letters(self, queue_name: str) -> None:

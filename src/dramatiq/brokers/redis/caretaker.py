@@ -30,6 +30,10 @@ LOOK_S = 0.25
 #: Seconds between two searches for workers without heartbeat, and how much they vary.
 SWEEP_S = 5.0
 SWEEP_JITTER = 0.2
+#: Seconds for which nobody is taken for dead after this worker could not beat in time itself, for
+#: the others may not have reached the server either. They come back as fast as we did, or as an
+#: attempt to connect that began shortly before takes to fail.
+GRACE_S = 10.0
 #: Seconds between two rounds of dropping what has expired and of checking the index of delays.
 MAINTENANCE_S = 60.0
 #: Seconds between two searches for leases that belong to nobody, in all processes together.
@@ -51,7 +55,7 @@ class Caretaker:
         self._stopping = threading.Event()
         self._siblings: list[Sibling] = []
         now = time.monotonic()
-        self._beat_at = self._sweep_at = now
+        self._beat_at = self._sweep_at = self._beaten_at = now
         # Not all at once when many processes start together.
         self._maintain_at = now + random.uniform(0, MAINTENANCE_S)  # noqa: S311
         self._orphans_at = now + MAINTENANCE_S
@@ -108,6 +112,10 @@ class Caretaker:
         is_registered, self._siblings = broker.membership.beat(worker, self._siblings)
         if not is_registered:
             broker.disown(worker)
+        now = time.monotonic()
+        if now - self._beaten_at > broker.own_timeout / 2000:
+            self._sweep_at = now + min(GRACE_S, broker.own_timeout / 1000)
+        self._beaten_at = now
 
     def _look_for_dead_siblings(self) -> None:
         """Take back at once what processes of this machine held that are gone."""

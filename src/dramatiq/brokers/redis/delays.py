@@ -27,6 +27,7 @@ from .scripts import load
 
 if TYPE_CHECKING:
     from ...message import Message
+    from ...redis.link import Call
     from .consumer import RedisConsumer
 
 __all__ = ["Delays", "is_time"]
@@ -68,14 +69,15 @@ class Delays:
         """Wait until there is something to do, for so long at most, and do some of it."""
         now = time.monotonic()
         until = now + timeout_ms / 1000
+        has_arrivals = True
         if self._look_at > now:
-            rang = self.consumer._bell.wait(max(0.0, min(self._look_at, until) - now))
-            if not rang and time.monotonic() < self._look_at:
+            has_arrivals = self.consumer._bell.wait(max(0.0, min(self._look_at, until) - now))
+            if not has_arrivals and time.monotonic() < self._look_at:
                 return
-        self._take()
+        self._take(has_arrivals=has_arrivals)
 
-    def _take(self) -> None:
-        """Take what came in and what is due, and pass each on."""
+    def _take(self, *, has_arrivals: bool) -> None:
+        """Take what is due, and what came in if something may have, and pass each on."""
         consumer, layout = self.consumer, self._layout
         worker, acks = consumer.worker, consumer._acks
         fetch_keys = (layout.heartbeats, self._delayed.ids, acks, self._delayed.payloads)
@@ -83,18 +85,16 @@ class Delays:
             *(layout.heartbeats, acks, self._parked),
             *(self._delayed.etas, self._delayed.payloads),
         )
-        arrived, due = consumer._link.run(
-            [
-                (load("fetch"), fetch_keys, (worker, BATCH)),
-                (load("take_due"), due_keys, (worker, BATCH)),
-            ]
-        )
-        if arrived is None or due is None:
+        calls: list[Call] = [(load("take_due"), due_keys, (worker, BATCH))]
+        if has_arrivals:
+            calls.append((load("fetch"), fetch_keys, (worker, BATCH)))
+        due, *fetched = consumer._link.run(calls)
+        if due is None or None in fetched:
             consumer.lose()
             return
         hit("redis.delays.after_take")
         wait_ms, due_ids, due_payloads = due
-        ids, payloads = arrived or ((), ())
+        ids, payloads = (fetched and fetched[0]) or ((), ())
         self._promote(dict(zip(due_ids, due_payloads, strict=True)))
         self._park(dict(zip(ids, payloads, strict=True)))
         is_done = len(ids) < BATCH and len(due_ids) < BATCH

@@ -138,9 +138,13 @@ class Caretaker:
         if not broker.take_turn(broker.layout.sweep_lock, int(SWEEP_S * 1000)):
             return
         timeout = min(broker.own_timeout, broker.heartbeat_timeout)
+        # Of those on this machine we know better than by their heartbeats.
+        alive = {each.worker for each in self._siblings if each.is_alive}
         for worker, names in broker.membership.find_dead(
             broker.own_timeout, broker.heartbeat_timeout, but=broker.broker_id
         ).items():
+            if worker in alive:
+                continue
             moved = broker.membership.reclaim(worker, names, timeout=timeout)
             if moved:
                 self._tell(worker, moved)

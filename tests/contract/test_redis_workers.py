@@ -292,7 +292,7 @@ def test_late_settlements_of_a_worker_that_was_struck_off_move_nothing(broker, r
     [message] = taker.fetch(1, 1000)
 
     redis.zrem(HEARTBEATS, taker.worker)
-    redis.smove(acks(taker.worker), acks("another"), message_id)
+    redis.rename(acks(taker.worker), acks("another"))
 
     assert [False] == taker.settle([Settlement(message, Outcome.ACK)])
     assert [] == taker.fetch(1, 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 __all__ = ["COMMAND_TIMEOUT_S", "make_client", "place_of"]
 
@@ -34,6 +36,9 @@ def make_client(*, client: Any = None, url: str | None = None, **parameters: Any
         "socket_timeout": COMMAND_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
+        # Ours are the repetitions that know what may be repeated. The client's own, since its
+        # version 8, would make a sender wait a quarter of a minute for a server that is not there.
+        "retry": Retry(NoBackoff(), 0),
         **parameters,
     }
     if url is None:

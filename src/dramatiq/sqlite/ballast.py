@@ -1,8 +1,10 @@
 """A file of nothing beside the database, given up for a moment when the disk is full.
 
 Taking and settling messages frees space in the end, but first needs some: the log grows, then the
-database as the log is copied into it. Both happen in the space of the ballast. The log is then
-cut off, which makes enough space for the ballast to be made again. Sending never uses it.
+database as the log is copied into it. The first happens in one half of the ballast, the second in
+the other: a database grows by no more than what the log holds, so that the log can always be
+copied. It is then cut off, which makes enough space for the ballast to be made again. Sending
+never uses it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ballast"]
 
-#: Bytes kept free: several times what taking and settling a hundred small messages writes.
+#: Bytes kept free: each half is several times what taking and settling a hundred small messages
+#: writes.
 BALLAST_BYTES = 2 * 1024 * 1024
 #: Bytes with which it counts as there: on a full disk it may not get all of them back.
 ENOUGH_BYTES = BALLAST_BYTES // 2
@@ -75,8 +78,19 @@ class Ballast:
         finally:
             os.close(descriptor)
 
+    def lend(self) -> bool:
+        """Give one half back, for one transaction; False if there was none to give."""
+        size = self._size()
+        if size < ENOUGH_BYTES:
+            return False
+        try:
+            os.truncate(self.path, size // 2)
+        except OSError:
+            return False
+        return True
+
     def release(self) -> bool:
-        """Give its space back; False if there was none to give."""
+        """Give all its space back; False if there was none to give."""
         try:
             self.path.unlink()
         except OSError:

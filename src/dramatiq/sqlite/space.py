@@ -54,13 +54,18 @@ class Space:
                 "that; new ones are refused until there is more.",
                 self._path,
             )
-        # What failed has left its traces in the log.
+        # What failed has left its traces in the log. They go once all that is committed has been
+        # copied, for which the database itself may have to grow.
         is_shorter = _copy_log(connection, "TRUNCATE")
-        return self._ballast.release() or is_shorter
+        if not is_shorter and self._ballast.release():
+            is_shorter = _copy_log(connection, "TRUNCATE")
+            self._ballast.is_there()
+        return self._ballast.lend() or is_shorter
 
     def close_gap(self, connection: sqlite3.Connection | None) -> None:
         """Make the ballast again, from the space of the log."""
-        _copy_log(connection, "TRUNCATE")
+        if not _copy_log(connection, "TRUNCATE") and self._ballast.release():
+            _copy_log(connection, "TRUNCATE")
         self._ballast.is_there()
 
     def after_commit(self, connection: sqlite3.Connection) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .actor import Actor
     from .flight_recorder import FlightRecorder
+    from .inspection import Inspection
     from .message import Message
     from .results import ResultBackend
 
@@ -286,6 +287,13 @@ class Broker:
         return follow_ups
 
     # -- receiving and caring
+
+    @property
+    def inspection(self) -> Inspection:
+        """The door for whoever wants to look at queues and act on them."""
+        from .inspection import Inspection  # few processes of an application need it
+
+        return Inspection(self)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> Consumer:
         """Return a consumer of a queue.

@@ -1,10 +1,55 @@
-"""What one may ask of queues: plain values that brokers return and every tool shows."""
+"""The one admin door: what one may ask of queues, and do with them, whatever keeps them.
+
+Command line, dashboard, tests and applications use `Broker.inspection` and nothing else. A broker
+implements `Inspection` as far as its server allows; where it does not, the method raises
+`InspectionNotSupported`, which says why. Values are plain; asking never takes a message.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DeadLetter", "QueueCounts"]
+from .errors import BrokerError, DecodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from .message import Message
+
+__all__ = [
+    "DeadLetter",
+    "Inspection",
+    "InspectionNotSupported",
+    "MessageInfo",
+    "Page",
+    "QueueCounts",
+    "QueueInfo",
+    "Selection",
+    "State",
+    "WorkerInfo",
+]
+
+#: Most messages that one step of a bulk operation moves, so that nobody else waits for long.
+BATCH = 500
+
+
+class InspectionNotSupported(BrokerError):
+    """Raised when a broker's server cannot answer or do this; says why, and what can be done."""
+
+
+class State(enum.Enum):
+    """Where a stored message is."""
+
+    #: Waiting to be taken.
+    READY = "ready"
+    #: Waiting for its time.
+    DELAYED = "delayed"
+    #: Held by a worker: running, or about to.
+    LEASED = "leased"
+    #: Given up.
+    DEAD = "dead"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,3 +82,212 @@ class DeadLetter:
     reason: str
     #: When it came here, in UNIX epoch milliseconds.
     died_at: int
+
+
+@dataclasses.dataclass(frozen=True)
+class QueueInfo:
+    """One queue."""
+
+    name: str
+    counts: QueueCounts
+    #: Whether workers take nothing from it; see `Inspection.pause`.
+    is_paused: bool = False
+    #: When the message that is next in turn was sent, in UNIX epoch milliseconds; None if nothing
+    #: waits or the broker cannot tell. What it has waited is the queue's latency.
+    oldest_at: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MessageInfo:
+    """One stored message."""
+
+    #: Names the message in its store, and nothing else; see `Selection.keys`.
+    key: str
+    #: The canonical name: a delayed message has that of the queue it will run on.
+    queue_name: str
+    state: State
+    #: The encoded message; raw if it cannot be decoded.
+    payload: bytes
+    #: UNIX epoch milliseconds: when it is due, for a delayed message.
+    eta: int | None = None
+    #: Who holds it, for a leased message; see `WorkerInfo.worker_id`.
+    worker_id: str | None = None
+    #: Why it is dead.
+    reason: str | None = None
+    #: When it died, in UNIX epoch milliseconds.
+    died_at: int | None = None
+    #: How many worker processes it has brought down.
+    crashes: int = 0
+
+    @property
+    def message(self) -> Message[Any] | None:
+        """The decoded message; None if it cannot be decoded."""
+        from .message import Message  # late: most who count messages decode none
+
+        try:
+            return Message.decode(self.payload)
+        except DecodeError:
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerInfo:
+    """One worker process that is registered."""
+
+    worker_id: str
+    #: Where it runs, as far as the store knows.
+    host: str | None = None
+    pid: int | None = None
+    #: UNIX epoch milliseconds.
+    started_at: int | None = None
+    #: Its last sign of life, in UNIX epoch milliseconds; None where liveness needs no clock.
+    seen_at: int | None = None
+    is_alive: bool = True
+    #: How many messages it holds.
+    leased: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which messages are meant. What is None does not restrict.
+
+    A bulk operation acts on what matched when it began: `until` is set to that moment if it is
+    not given, so that messages that died meanwhile are left alone.
+    """
+
+    queue_name: str | None = None
+    actor_name: str | None = None
+    message_id: str | None = None
+    #: Part of the reason of a dead letter, upper and lower case alike.
+    error: str | None = None
+    #: UNIX epoch milliseconds: dead letters that died at this moment or later.
+    since: int | None = None
+    #: UNIX epoch milliseconds: dead letters that died at this moment or before.
+    until: int | None = None
+    #: Exactly these, by `MessageInfo.key`; a queue must be named with them.
+    keys: Collection[str] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Some messages, and where the next ones are."""
+
+    items: list[MessageInfo]
+    #: To be given to `Inspection.messages` for those that follow; None at the end.
+    cursor: str | None = None
+
+
+class Inspection:
+    """Answers and acts for one broker. May be used from any thread.
+
+    Every method raises `BrokerConnectionError` if the store cannot be reached, and
+    `InspectionNotSupported` where the broker does not implement it. Queues are named by their
+    canonical names, ``default`` and not ``default.DQ``. A queue nobody knows is empty.
+
+    Args:
+        broker: The broker.
+    """
+
+    def __init__(self, broker: Any) -> None:
+        self.broker = broker
+
+    def queues(self) -> list[QueueInfo]:
+        """Return all queues that the store or this process knows, by name."""
+        raise self._unsupported("queues")
+
+    def queue(self, queue_name: str) -> QueueInfo:
+        """Return one queue."""
+        raise self._unsupported("queue")
+
+    def messages(
+        self,
+        state: State,
+        selection: Selection = Selection(),
+        *,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return messages of one state: dead letters the newest first, others the next first.
+
+        Args:
+            state: The state.
+            selection: Which of them.
+            limit: Most items of the page.
+            cursor: From the page before. Messages that come or go meanwhile may be missed or seen
+                twice; nothing else is.
+        """
+        raise self._unsupported("messages")
+
+    def find(self, message_id: str) -> list[MessageInfo]:
+        """Return what the store holds under a message id, in any state.
+
+        It may look through all messages of all queues.
+        """
+        raise self._unsupported("find")
+
+    def count_dead(self, selection: Selection) -> int:
+        """Return how many dead letters match."""
+        raise self._unsupported("count_dead")
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the registered worker processes."""
+        raise self._unsupported("workers")
+
+    def pause(self, queue_name: str) -> None:
+        """Have workers take nothing more from a queue until `resume`; what they hold they run.
+
+        It is kept in the store, holds for all processes, and takes effect within a second.
+        Messages can still be sent. Workers of 2.x take no notice.
+        """
+        raise self._unsupported("pause")
+
+    def resume(self, queue_name: str) -> None:
+        """Undo `pause`. Harmless for a queue that is not paused."""
+        raise self._unsupported("resume")
+
+    def requeue(
+        self,
+        selection: Selection,
+        *,
+        limit: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Put dead letters back at the end of their queues, each in one atomic step.
+
+        They start over: their counts of retries and crashes and their last error are dropped,
+        message id and arguments stay. What cannot be decoded stays dead.
+
+        Args:
+            selection: Which of them.
+            limit: Most that are moved.
+            on_progress: Called after each step with how many have been moved so far; it may wait,
+                to keep to a pace.
+
+        Returns:
+            How many were moved.
+        """
+        raise self._unsupported("requeue")
+
+    def delete_dead(
+        self,
+        selection: Selection,
+        *,
+        limit: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Drop dead letters for good; see `requeue`."""
+        raise self._unsupported("delete_dead")
+
+    def purge(self, queue_name: str, states: Collection[State]) -> int:
+        """Drop all messages of a queue that are in one of some states, and return how many.
+
+        Raises:
+            ValueError: For `State.LEASED`: what a worker holds is not ours to drop.
+        """
+        raise self._unsupported("purge")
+
+    def _unsupported(self, what: str) -> InspectionNotSupported:
+        return InspectionNotSupported(
+            f"{type(self.broker).__name__} does not support {what!r}: its store offers no way to "
+            "do this. Use a tool of the store itself."
+        )

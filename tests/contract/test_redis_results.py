@@ -11,8 +11,11 @@ from threading import Thread
 import pytest
 import redis
 
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.redis.scripts import load
 from dramatiq.errors import BrokerConnectionError
-from dramatiq.results import ResultMissing, ResultTimeout
+from dramatiq.results import ResultMissing, Results, ResultTimeout
 from dramatiq.results.backends import RedisBackend
 from dramatiq.testing.result_contract import LONG, ResultBackendContract, make_message
 from dramatiq.testing.waiting import wait_until
@@ -285,3 +288,27 @@ class TestRedisBackendInCluster(ResultBackendContract):
                 backend.get_result(make_message(), block=True, timeout=2_500)
 
             assert 2.5 <= time.monotonic() - started_at_s < 4.5
+
+
+def test_a_result_is_stored_where_the_server_knows_only_how_to_acknowledge(redis_server):
+    broker = RedisBroker(url=redis_server.url, namespace="knows-ack")
+    broker.add_middleware(Results(backend=RedisBackend(url=redis_server.url)))
+    add = dramatiq.actor(broker=broker, actor_name="add", store_results=True)(lambda x, y: x + y)
+    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=100)
+    worker.start()
+    try:
+        with redis_server.client() as client:
+            # As a server that was started or promoted in between, which others have used since.
+            client.script_flush()
+            client.script_load(load("ack").text)
+            client.script_load(load("fetch").text)
+
+        message = add.send(1, 2)
+
+        assert (
+            message.get_result(backend=broker.get_results_backend(), block=True, timeout=5000) == 3
+        )
+    finally:
+        worker.stop()
+        broker.flush_all()
+        broker.close()

@@ -12,6 +12,9 @@ __all__ = ["load", "load_all"]
 _FOLDER = Path(__file__).parent
 #: Scripts that store messages begin with the function that does.
 _STORING = frozenset({"enqueue", "follow", "nack"})
+#: Scripts that others of the same round trip rely on: results are stored before their messages
+#: are acknowledged, or never.
+_PRECEDING = frozenset({"keep"})
 
 
 @cache
@@ -20,7 +23,7 @@ def load(name: str) -> Script:
     text = (_FOLDER / f"{name}.lua").read_bytes()
     if name in _STORING:
         text = (_FOLDER / "store.lua").read_bytes() + text
-    return Script(text)
+    return Script(text, is_sent_whole=name in _PRECEDING)
 
 
 def load_all() -> dict[str, Script]:

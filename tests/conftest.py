@@ -58,9 +58,7 @@ def _no_traces_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One Redis server for all tests that do not harm it; each uses keys or a database its own."""
-    # Nothing of it must survive; a busy disk would hold up every write for seconds, which the
-    # fleet of 2.x does not stand (a follow-up that cannot be stored at once is lost there).
-    server = RedisServer(tmp_path_factory.mktemp("redis"), appendonly="no").start()
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
     yield server
     server.kill()
 

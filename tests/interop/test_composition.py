@@ -24,7 +24,7 @@ def test_the_steps_of_a_pipeline_alternate_between_the_fleets(site, split, sendi
     last = "finish.message()"
 
     value = site.console(sending)(
-        f"({PIPELINE.format(last=last)}).run().get_result(block=True, timeout=20_000)"
+        f"({PIPELINE.format(last=last)}).run().get_result(block=True, timeout=5000)"
     )
 
     assert 1111 == value

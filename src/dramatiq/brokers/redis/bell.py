@@ -77,9 +77,9 @@ class Bell:
                 self._clear()
                 return False
 
-    def ignore_for(self, seconds: float) -> None:
-        """Do not listen for so long."""
-        self._listen_at = time.monotonic() + seconds
+    def ignore_until(self, moment_s: float) -> None:
+        """Do not listen before a moment on the monotonic clock."""
+        self._listen_at = max(self._listen_at, moment_s)
 
     def interrupt(self) -> None:
         """Make `wait` return. Any thread."""

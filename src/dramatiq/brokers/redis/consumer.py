@@ -36,6 +36,9 @@ CONFIRM_S = 1.0
 #: Seconds not to listen after others were faster: all who wait at a list are woken by each message,
 #: which would cost a busy fleet more than the messages do. Short beside what a message may wait.
 LOST_RACE_S = 0.002
+#: Seconds not to listen after messages were taken, while some of them are out: most are settled by
+#: then, which takes what has arrived along in the same round trip.
+GATHER_S = 0.001
 
 
 class RedisConsumer(Consumer):
@@ -79,6 +82,8 @@ class RedisConsumer(Consumer):
         self._is_drained = False
         self._is_lost = False
         self._has_joined = False
+        #: When messages were last taken, by the monotonic clock.
+        self._taken_at = 0.0
 
     # -- the contract of 2.x
 
@@ -216,10 +221,14 @@ class RedisConsumer(Consumer):
         messages: list[MessageProxy] = []
         if not self._is_drained or not timeout_ms:
             _, messages = self._settle([], count)
-        if not messages and timeout_ms and self._bell.wait(timeout_ms / 1000):
+        if messages or not timeout_ms:
+            return messages
+        if self._held:
+            self._bell.ignore_until(self._taken_at + GATHER_S)
+        if self._bell.wait(timeout_ms / 1000):
             _, messages = self._settle([], count)
             if not messages:
-                self._bell.ignore_for(LOST_RACE_S)
+                self._bell.ignore_until(time.monotonic() + LOST_RACE_S)
         return messages
 
     def _settle(
@@ -250,6 +259,8 @@ class RedisConsumer(Consumer):
         elif count:
             ids, payloads = taken or ((), ())
             self._is_drained = len(ids) < count
+            if ids:
+                self._taken_at = time.monotonic()
             messages = self._receive(list(zip(ids, payloads, strict=True)))
         return settled, messages
 

@@ -42,11 +42,13 @@ def choose_broker() -> Broker:
     url = os.environ.get(URL_VARIABLE)
     if url:
         broker = _from_url(url)
+        broker.chosen_because = f"{URL_VARIABLE} is set"
         logger.info("Using %s because %s is set.", type(broker).__name__, URL_VARIABLE)
         return broker
     for library, scheme in _BY_CLIENT:
         if importlib.util.find_spec(library) is not None:
             broker = _make(_BY_SCHEME[scheme])
+            broker.chosen_because = f"none was set and the package {library!r} is installed"
             logger.info(
                 "No broker was set: using %s because the package %r is installed. Choose another "
                 "with dramatiq.set_broker() or %s.",
@@ -56,6 +58,7 @@ def choose_broker() -> Broker:
             )
             return broker
     broker = _make(_BY_SCHEME["sqlite"])
+    broker.chosen_because = "none was set and no client library of another broker is installed"
     logger.info(
         "No broker was set: using the embedded SQLite broker at %s. Choose another with "
         "dramatiq.set_broker() or %s.",

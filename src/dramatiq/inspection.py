@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeadLetter",
+    "Finding",
     "Inspection",
     "InspectionNotSupported",
+    "Level",
     "MessageInfo",
     "Page",
     "QueueCounts",
@@ -50,6 +52,26 @@ class State(enum.Enum):
     LEASED = "leased"
     #: Given up.
     DEAD = "dead"
+
+
+class Level(enum.Enum):
+    """How much a finding matters."""
+
+    #: As it should be.
+    OK = "ok"
+    #: Worth knowing; may be meant.
+    NOTE = "note"
+    #: Messages may be lost, or nothing runs, until somebody does something.
+    PROBLEM = "problem"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a look at a broker's store or at an application brought to light."""
+
+    level: Level
+    #: What is so, and for a problem what to do.
+    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,6 +307,13 @@ class Inspection:
             ValueError: For `State.LEASED`: what a worker holds is not ours to drop.
         """
         raise self._unsupported("purge")
+
+    def diagnose(self) -> list[Finding]:
+        """Return what is worth knowing about the store: its version, settings, space and clock.
+
+        A broker without anything to say returns nothing.
+        """
+        return []
 
     def _unsupported(self, what: str) -> InspectionNotSupported:
         return InspectionNotSupported(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..worker import Worker
 from .channel import BootReport, die_with_supervisor
 from .failures import RET_KILLED, RET_OK, exit_code_for, explain
-from .imports import import_broker, import_object
+from .imports import import_first_word, import_object
 from .logs import log_level, open_log_pipe, setup_fork_logging, setup_worker_logging
 from .signals import (
     CHILD_ECHO_WINDOW_S,
@@ -24,7 +24,7 @@ from .signals import (
     StopRequests,
     try_unblock_signals,
 )
-from .summary import describe, warn_about_queues
+from .summary import describe, first_steps, warn_about_queues
 
 if TYPE_CHECKING:
     import argparse
@@ -123,7 +123,7 @@ def _boot_or_fail(
 
 def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker, BootReport]:
     """Import the application and start its worker."""
-    _, broker = import_broker(args.broker)
+    _, broker = import_first_word(args.broker)
     broker.emit_after("process_boot")
     for module_name in getattr(args, "modules", ()):
         import_object(module_name)
@@ -134,7 +134,7 @@ def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker,
     switch.is_booting = False
     worker.start()
     report = BootReport(
-        summary=describe(broker, worker, queues),
+        summary=[*describe(broker, worker, queues), *first_steps(args, broker)],
         warnings=warn_about_queues(broker, queues),
         forks=forks,
     )

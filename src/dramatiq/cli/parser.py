@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .commands import COMMANDS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,7 +18,7 @@ CPUS = os.cpu_count() or 1
 #: Milliseconds that --worker-fork-timeout may be, shortest and longest.
 FORK_TIMEOUT_RANGE_MS = (10.0, 1_800_000.0)
 
-HELP_EPILOG = """\
+_EPILOG = """\
 examples:
   # Run the actors of the module "app" with the broker that it sets:
   $ dramatiq app
@@ -30,11 +32,19 @@ examples:
   # Import from the directory "src":
   $ dramatiq app --path src
 
+{commands}
+  If the first word is exactly one of these, it is the command; a module of that name
+  is run with `dramatiq run NAME`. `dramatiq COMMAND --help` tells more.
+
 signals to the main process:
   TERM, INT  finish what is running, put the rest back into its queues, exit
   HUP        the same, then start again with the code as it is on disk by then
   a second   of any of them ends everything at once
 """
+
+HELP_EPILOG = _EPILOG.format(
+    commands="\n".join(["commands:", *(f"  {name:<9}  {what}" for name, what in COMMANDS.items())])
+)
 
 
 def worker_fork_timeout_type(value: str) -> float:

@@ -1,0 +1,41 @@
+"""The commands beside the worker's own command line, each in a module of its own.
+
+Here are their names alone, for every start of the program reads them. `dispatch` finds the module
+of a command. A command is a module with `add_arguments`, which fills a parser, and `run`, which
+takes the parsed arguments and returns an exit code. Commands look at queues and act on them
+through `Broker.inspection` and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["COMMANDS", "is_command"]
+
+#: The reserved words, each with what its command does.
+COMMANDS = {
+    "run": "run workers: what `dramatiq MODULE` does, said explicitly",
+    "worker": "the same as run",
+    "dev": "run one worker process that reloads when sources change",
+    "doctor": "look for what is wrong with the application, its broker and this machine",
+    "actors": "list the actors",
+    "queues": "list the queues and how many messages they hold",
+    "workers": "list the worker processes",
+    "messages": "list messages that wait, run or are dead",
+    "inspect": "tell all that is known about one message",
+    "enqueue": "send a message to an actor",
+    "requeue": "put dead letters back into their queues",
+    "delete": "drop dead letters for good",
+    "purge": "drop the messages of queues for good",
+    "pause": "have workers take nothing more from queues",
+    "resume": "undo pause",
+    "top": "watch queues, workers and failures on a live screen",
+}
+
+
+def is_command(argv: Sequence[str]) -> bool:
+    """Tell whether a command line, without the program's name, is that of a command."""
+    return bool(argv) and argv[0] in COMMANDS

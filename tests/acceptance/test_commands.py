@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -133,3 +135,21 @@ def test_doctor_reports_a_broker_that_is_not_there(command):
     report = json.loads(done.stdout)
     assert report["broker"]["chosen_because"] == "DRAMATIQ_BROKER_URL is set"
     assert "secret" not in done.stdout
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(write_module, tmp_path):
+    actors = "".join(f"@dramatiq.actor\ndef work_{n}(): pass\n" for n in range(3000))
+    write_module("app", actors)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dramatiq", "actors", "app"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

@@ -222,3 +222,18 @@ def test_a_typo_in_a_queue_stops_the_command_before_it_does_anything(command, st
     assert (code, output) == (2, "")
     assert "No queue 'picturs' is known (mail, pictures). Did you mean 'pictures'?" in errors
     assert store.paused == set()
+
+
+def test_an_empty_queue_is_purged_without_a_question(command, letters):
+    code, output, errors = command("purge", "mail")
+
+    assert (code, output) == (0, "")
+    assert errors == "There are no ready and delayed messages in mail.\n"
+
+
+def test_a_purge_can_be_tried(command, store, letters):
+    code, output, errors = command("purge", "mail", "--state", "dead", "--dry-run")
+
+    assert (code, output) == (0, "")
+    assert "Dry run. Without --dry-run: Drop 2 dead messages of mail for good." in errors
+    assert len(store.in_state(State.DEAD)) == 3

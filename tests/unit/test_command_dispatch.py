@@ -145,3 +145,37 @@ def test_the_workers_command_line_does_not_load_the_commands():
     assert [name for name in loaded if name.startswith("dramatiq.cli.commands")] == [
         "dramatiq.cli.commands"
     ]
+
+
+def test_an_interrupt_ends_a_command_with_a_line(command, inspected_broker):
+    inspected_broker.double.error = KeyboardInterrupt()
+
+    code, _, errors = command("queues")
+
+    assert code == 1
+    assert errors == "dramatiq queues: interrupted; what was done until then stays done.\n"
+
+
+def test_an_application_that_talks_to_its_broker_in_vain_is_told_apart(
+    command, tmp_path, monkeypatch
+):
+    monkeypatch.delitem(sys.modules, "shop_without_broker", raising=False)
+    (tmp_path / "shop_without_broker.py").write_text(
+        "import dramatiq\nraise dramatiq.ConnectionFailed('refused.')\n"
+    )
+
+    code, _, errors = command("actors", "shop_without_broker")
+
+    assert code == 4
+    assert errors.startswith("dramatiq actors: refused. ")
+
+
+def test_more_modules_are_imported_for_their_actors(command, tmp_path, monkeypatch):
+    for name in ("shop_a", "shop_b"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        source = f"import dramatiq\n\n@dramatiq.actor\ndef {name}_actor(): pass\n"
+        (tmp_path / f"{name}.py").write_text(source)
+
+    _, output, _ = command("actors", "shop_a", "-a", "shop_b")
+
+    assert [line.split()[0] for line in output.splitlines()[1:]] == ["shop_a_actor", "shop_b_actor"]

@@ -198,3 +198,38 @@ def test_a_message_that_is_not_stored_is_a_failure(command):
 
     assert (code, output) == (1, "")
     assert "no message 'nope' is stored. It may have run to its end" in errors
+
+
+def test_a_message_that_cannot_be_decoded_is_told_as_it_is_stored(command, store, monkeypatch):
+    info = store.add(b"\x00rubbish\xff", State.DEAD, queue_name="mail", reason="what is this")
+    monkeypatch.setattr(store, "find", lambda _: [info, info])
+
+    code, output, _ = command("inspect", "some-id")
+
+    assert code == 0
+    assert output.count("cannot be decoded; it is stored as key-0") == 2
+    assert "payload     rubbish\\xff" in output
+
+
+def test_messages_and_workers_are_there_for_programs(command, store, mail):
+    message = mail.message("ann")
+    store.add(message, State.LEASED, worker_id="one")
+    store.add(b"rubbish", State.DEAD, queue_name="mail")
+    store.registered = [WorkerInfo("one", "host", 17)]
+
+    (told,) = json.loads(command("inspect", message.message_id, "--json")[1])
+    (dead,) = json.loads(command("messages", "--state", "dead", "--json")[1])
+    (worker,) = json.loads(command("workers", "--json")[1])
+
+    assert told["worker_id"] == "one"
+    assert told["message"]["message_id"] == message.message_id
+    assert (dead["message"], dead["payload"]) == (None, "rubbish")
+    assert (worker["worker_id"], worker["pid"]) == ("one", 17)
+
+
+def test_messages_that_are_held_are_listed_with_who_holds_them(command, store, mail):
+    store.add(mail.message("ann"), State.LEASED, worker_id="worker-1")
+
+    _, output, _ = command("messages", "--state", "leased")
+
+    assert output.splitlines()[1].endswith("mail   mail('ann')  worker-1")

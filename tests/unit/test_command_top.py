@@ -7,7 +7,7 @@ import pytest
 import dramatiq
 from dramatiq.cli.commands.frame import Snapshot, changes_per_second, render
 from dramatiq.cli.commands.paint import Paint
-from dramatiq.cli.commands.top import look
+from dramatiq.cli.commands.top import look, look_again
 from dramatiq.errors import ConnectionFailed
 from dramatiq.inspection import MessageInfo, QueueCounts, QueueInfo, State, WorkerInfo
 from dramatiq.message import Message
@@ -133,3 +133,13 @@ def test_each_look_knows_the_one_before(inspected_broker):
 
     assert first.changes == {}
     assert look(inspected_broker, first).queues == []
+
+
+def test_an_outage_while_watching_keeps_the_last_look(inspected_broker):
+    first = look(inspected_broker, None)
+    inspected_broker.double.error = ConnectionFailed("gone")
+
+    second = look_again(inspected_broker, first)
+
+    assert second.queues == first.queues
+    assert second.error == "The broker cannot be reached: gone"

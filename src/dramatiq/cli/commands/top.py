@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ...broker import Broker
 
-__all__ = ["add_arguments", "look", "run"]
+__all__ = ["add_arguments", "look", "look_again", "run"]
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             screen.draw(render(snapshot, *screen.size, paint, hint=hint))
             if not screen.wait(args.interval):
                 return 0
-            snapshot = _look_again(broker, snapshot)
+            snapshot = look_again(broker, snapshot)
 
 
 def look(broker: Broker, before: Snapshot | None) -> Snapshot:
@@ -89,7 +89,8 @@ def look(broker: Broker, before: Snapshot | None) -> Snapshot:
     return dataclasses.replace(snapshot, changes=changes_per_second(before, snapshot))
 
 
-def _look_again(broker: Broker, before: Snapshot) -> Snapshot:
+def look_again(broker: Broker, before: Snapshot) -> Snapshot:
+    """Do what `look` does; if the broker is away, return the last look, which says so."""
     try:
         return look(broker, before)
     except BrokerConnectionError as error:

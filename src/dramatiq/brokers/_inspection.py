@@ -107,8 +107,13 @@ class StoreInspection(Inspection):
         """Return what there is to tell of queues, in their order."""
         raise NotImplementedError
 
-    def _read(self, state: State, queue_name: str, after: str | None, count: int) -> Chunk:
-        """Return about so many messages of one state from a place on, the next or newest first."""
+    def _read(
+        self, state: State, queue_name: str, selection: Selection, after: str | None, count: int
+    ) -> Chunk:
+        """Return about so many messages of one state from a place on, the next or newest first.
+
+        It may leave out dead letters that died before the time of the selection.
+        """
         raise NotImplementedError
 
     def _read_dead(
@@ -116,7 +121,7 @@ class StoreInspection(Inspection):
     ) -> Chunk:
         """Return about so many dead letters from a place on, the oldest first.
 
-        It may leave out those that died outside of the time of the selection.
+        It may leave out those that died before or after the time of the selection.
         """
         raise NotImplementedError
 
@@ -187,7 +192,7 @@ class StoreInspection(Inspection):
                 continue
             place = after if name == first else None
             while True:
-                entries, place = self._read(state, name, place, count)
+                entries, place = self._read(state, name, selection, place, count)
                 for entry in entries:
                     yield f"{len(name)}:{name}{entry.after}", entry.info
                 if place is None:

@@ -81,7 +81,9 @@ class StubInspection(StoreInspection):
                 vars(letter).setdefault("_number", next(_numbers))
         return sorted(letters, key=_number)
 
-    def _read(self, state: State, queue_name: str, after: str | None, count: int) -> Chunk:
+    def _read(
+        self, state: State, queue_name: str, _selection: Selection, after: str | None, count: int
+    ) -> Chunk:
         start = int(after or 0)
         infos = self._all(state, queue_name)
         stop = start + count

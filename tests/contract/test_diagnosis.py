@@ -31,7 +31,7 @@ def test_an_sqlite_file_tells_version_place_and_space(sqlite_broker):
     told = "\n".join(each.text for each in findings)
     assert "journal mode wal" in told
     assert f"{sqlite_broker.path} is " in told
-    assert "MB free on the disk" in told
+    assert " free on the disk, the database has " in told
 
 
 def test_an_sqlite_file_that_may_lose_messages_says_so(tmp_path):

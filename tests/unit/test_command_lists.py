@@ -166,7 +166,7 @@ def test_a_message_is_told_with_its_timeline_arguments_and_traceback(command, st
         "queue",
         "state",
         "sent",
-        "retried",
+        "failed",
         "died",
         "reason",
         "arguments",

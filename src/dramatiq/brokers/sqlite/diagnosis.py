@@ -68,7 +68,7 @@ def _place(database: Database) -> Iterator[Finding]:
 
 def _space(database: Database) -> Iterator[Finding]:
     free = shutil.disk_usage(database.path.parent).free
-    text = f"{_megabytes(free)} free on the disk, the database has {_megabytes(_size(database))}"
+    text = f"{_bytes(free)} free on the disk, the database has {_bytes(_size(database))}"
     if free < LITTLE_SPACE:
         yield Finding(Level.PROBLEM, f"{text}: new messages are refused when it is full.")
     else:
@@ -93,5 +93,8 @@ def _size(database: Database) -> int:
     return database.path.stat().st_size
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1_000_000:,.1f} MB"
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1000:,.0f} kB"

@@ -7,8 +7,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis, q_name
-from ...inspection import BATCH, MessageInfo, QueueCounts, QueueInfo, Selection, State, WorkerInfo
+from ...inspection import (
+    BATCH,
+    Finding,
+    MessageInfo,
+    QueueCounts,
+    QueueInfo,
+    Selection,
+    State,
+    WorkerInfo,
+)
 from .._inspection import Chunk, Entry, Matcher, StoreInspection, renew
+from .diagnosis import diagnose
 from .leases import lock_file_of
 from .statements import json_list, load, text_or_blob
 
@@ -65,6 +75,10 @@ class SQLiteInspection(StoreInspection):
             )
             for owner, slot, pid, started_at, leased in self._select("workers")
         ]
+
+    def diagnose(self) -> list[Finding]:
+        """Return what is worth knowing about the file."""
+        return diagnose(self.broker.database)
 
     # -- reading
 

@@ -54,7 +54,8 @@ def _choose_embedded_broker() -> str:
         What commands for this application must be started with to find the same.
     """
     # A reload starts this program anew, in the environment it was left with.
-    if os.environ.setdefault(URL_VARIABLE, EMBEDDED_URL) != EMBEDDED_URL:
-        return ""
-    has_other = find_spec("redis") is not None
-    return f"{URL_VARIABLE}={EMBEDDED_URL} " if has_other else ""
+    is_chosen = os.environ.get(URL_VARIABLE) not in {None, "", EMBEDDED_URL}
+    if is_chosen or find_spec("redis") is None:
+        return ""  # then it is what commands find by themselves, too
+    os.environ[URL_VARIABLE] = EMBEDDED_URL
+    return f"{URL_VARIABLE}={EMBEDDED_URL} "

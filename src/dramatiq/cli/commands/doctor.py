@@ -178,7 +178,7 @@ def _broker(report: Report) -> Iterator[str]:
     if report.error is not None:
         yield f"cannot be reached: {report.error}"
     elif report.ping_ms is not None:
-        yield f"answers in {report.ping_ms:.1f} ms"
+        yield f"answers in {report.ping_ms:.2f} ms"
 
 
 def _queues(report: Report) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 #: Options that are shown elsewhere than among the options.
-_SHOWN_ELSEWHERE = frozenset({"traceback", "eta"})
+_SHOWN_ELSEWHERE = frozenset({"traceback", "eta", "requeue_timestamp"})
 #: Columns of the labels.
 LABEL_WIDTH = 11
 
@@ -100,8 +100,8 @@ def _timeline(info: MessageInfo, message: Message[Any] | None, now_ms: int) -> l
     events: list[tuple[str, int | None]] = []
     if message is not None:
         events.append(("sent", int(message.message_timestamp)))
-        requeued_at = message.options.get("requeue_timestamp")
-        events.append(("retried", requeued_at if isinstance(requeued_at, int) else None))
+        failed_at = message.options.get("requeue_timestamp")
+        events.append(("failed", failed_at if isinstance(failed_at, int) else None))
     events += [("due", info.eta), ("died", info.died_at)]
     lines = [
         _line(name, f"{as_moment(moment)} ({ago(moment, now_ms)})")

@@ -82,5 +82,13 @@ def _from_url(url: str) -> Broker:
 
 def _make(location: tuple[str, str], **options: Any) -> Broker:
     module_name, class_name = location
-    broker: Broker = getattr(importlib.import_module(module_name), class_name)(**options)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{class_name} needs an extra ({error}): "
+            f"pip install 'dramatiq[{module_name.rpartition('.')[2]}]'",
+            name=error.name,
+        ) from error
+    broker: Broker = getattr(module, class_name)(**options)
     return broker

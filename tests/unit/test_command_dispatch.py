@@ -179,3 +179,15 @@ def test_more_modules_are_imported_for_their_actors(command, tmp_path, monkeypat
     _, output, _ = command("actors", "shop_a", "-a", "shop_b")
 
     assert [line.split()[0] for line in output.splitlines()[1:]] == ["shop_a_actor", "shop_b_actor"]
+
+
+def test_a_url_that_no_broker_serves_is_wrong_usage(command, monkeypatch):
+    monkeypatch.setattr(dramatiq.broker, "global_broker", None)
+    monkeypatch.setenv("DRAMATIQ_BROKER_URL", "carrier-pigeon://loft")
+
+    code, _, errors = command("queues")
+
+    assert code == 2
+    assert "DRAMATIQ_BROKER_URL cannot be used: " in errors
+    assert "Known: stub://, sqlite://" in errors
+    assert errors.count("\n") == 1

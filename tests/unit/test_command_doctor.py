@@ -6,7 +6,13 @@ import pytest
 
 import dramatiq
 from dramatiq.brokers.redis.diagnosis import judge
-from dramatiq.cli.commands.checks import check_actors, check_queues, check_settings, check_workers
+from dramatiq.cli.commands.checks import (
+    check_actors,
+    check_queues,
+    check_settings,
+    check_time_limits,
+    check_workers,
+)
 from dramatiq.errors import ConnectionFailed
 from dramatiq.inspection import Finding, Level, QueueCounts, QueueInfo, State, WorkerInfo
 from dramatiq.results import Results
@@ -170,6 +176,21 @@ def test_values_that_are_returned_and_dropped_are_worth_a_note(inspected_broker)
     (text,) = texts(check_actors([count, say, keep], inspected_broker.middleware, has_modules=True))
 
     assert "'count' returns a value that is not stored" in text
+
+
+def test_actors_that_outlast_a_stopping_worker_are_worth_a_note(inspected_broker):
+    @dramatiq.actor(time_limit=3_600_000)
+    def slow():
+        pass
+
+    @dramatiq.actor(time_limit=600_000)
+    def quick():
+        pass
+
+    (text,) = texts(check_time_limits([slow, quick]))
+
+    assert "'slow' may run for 1h, and workers that stop wait for 10m" in text
+    assert "--worker-shutdown-timeout 3600000" in text
 
 
 def test_modules_without_actors_are_a_problem():

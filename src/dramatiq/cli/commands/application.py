@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...broker import get_broker
 from ...common import q_name
+from ...default_broker import URL_VARIABLE
 from ...errors import BrokerConnectionError
 from ...inspection import InspectionNotSupported
 from ..failures import explain
@@ -69,8 +70,10 @@ def load_application(args: argparse.Namespace) -> Broker:
     for path in [os.curdir, *args.path]:
         sys.path.insert(0, os.path.abspath(path))  # noqa: PTH100 - links stay as they are
     names = module_names(args)
+    if not names:
+        return _default_broker()
     try:
-        broker = import_broker(names[0])[1] if names else get_broker()
+        _, broker = import_broker(names[0])
         for name in names[1:]:
             import_object(name)
     except BrokerConnectionError:
@@ -78,6 +81,13 @@ def load_application(args: argparse.Namespace) -> Broker:
     except (Exception, SystemExit) as error:  # user code may raise anything
         raise UsageError(explain(error, is_verbose=args.verbose)) from error
     return broker
+
+
+def _default_broker() -> Broker:
+    try:
+        return get_broker()
+    except (AttributeError, ImportError, ValueError) as error:  # no such broker, or not installed
+        raise UsageError(f"{URL_VARIABLE} cannot be used: {error}") from error
 
 
 def module_names(args: argparse.Namespace) -> list[str]:

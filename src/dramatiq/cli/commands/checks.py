@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...inspection import Finding, Level
 from ...results import Results
 from ..summary import signature_of
+from .units import as_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from ...actor import Actor
     from ...inspection import QueueInfo, WorkerInfo
 
-__all__ = ["check_actors", "check_queues", "check_settings", "check_workers"]
+__all__ = ["check_actors", "check_queues", "check_settings", "check_time_limits", "check_workers"]
 
+#: Milliseconds for which workers wait for what runs, by default.
+SHUTDOWN_TIMEOUT_MS = 600_000
 #: Settings of workers, with the least and the greatest value that makes sense.
 SETTINGS = {
     "dramatiq_queue_prefetch": (1, 10_000),
@@ -72,6 +75,19 @@ def check_actors(
                 Level.NOTE,
                 f"Actor {actor.actor_name!r} returns a value that is not stored: store_results is "
                 "off for it.",
+            )
+
+
+def check_time_limits(actors: Iterable[Actor[Any, Any]]) -> Iterator[Finding]:
+    """Look for actors that may run longer than a worker waits for them when it stops."""
+    for actor in actors:
+        limit_ms = actor.options.get("time_limit")
+        if isinstance(limit_ms, int) and limit_ms > SHUTDOWN_TIMEOUT_MS:
+            yield Finding(
+                Level.NOTE,
+                f"Actor {actor.actor_name!r} may run for {as_duration(limit_ms)}, and workers "
+                f"that stop wait for {as_duration(SHUTDOWN_TIMEOUT_MS)} unless they are told "
+                f"otherwise: --worker-shutdown-timeout {limit_ms}",
             )
 
 

@@ -14,7 +14,7 @@ from ...inspection import Finding, InspectionNotSupported, Level
 from ..summary import describe_broker, mask_password
 from .actors import describe_actor
 from .application import add_application_options, load_application, module_names
-from .checks import check_actors, check_queues, check_settings, check_workers
+from .checks import check_actors, check_queues, check_settings, check_time_limits, check_workers
 from .environment import describe_environment
 from .errors import RET_FAILURE, RET_OK, RET_UNREACHABLE
 from .paint import Paint
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
     report.findings += check_actors(
         broker.actors.values(), broker.middleware, has_modules=bool(names)
     )
+    report.findings += check_time_limits(broker.actors.values())
     try:
         _ask_broker(broker, report)
     except BrokerConnectionError as error:

@@ -92,6 +92,18 @@ def test_dev_runs_one_process_on_the_embedded_broker_and_tells_what_to_do(write_
     assert program.stop() == 0
 
 
+def test_dev_tells_the_same_after_a_reload(write_module, run):
+    write_module("app", EMBEDDED, preamble="")
+
+    program = run("dev", "app").wait_until_ready()
+    program.send(signal.SIGHUP).wait_until_ready(2)
+
+    lines = [line for line in program.output.splitlines() if "send a message: " in line]
+    first, second = (line.partition("send a message: ")[2] for line in lines)
+    assert first == second
+    assert program.stop() == 0
+
+
 def test_dev_keeps_to_the_broker_that_was_chosen_and_to_options(write_module, run):
     write_module("app", "@dramatiq.actor\ndef work(): pass")
 

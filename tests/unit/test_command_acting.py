@@ -237,3 +237,11 @@ def test_a_purge_can_be_tried(command, store, letters):
     assert (code, output) == (0, "")
     assert "Dry run. Without --dry-run: Drop 2 dead messages of mail for good." in errors
     assert len(store.in_state(State.DEAD)) == 3
+
+
+@pytest.mark.parametrize("name", ["requeue", "messages"])
+def test_a_typo_in_an_actor_is_told_where_its_name_is_known(command, letters, name):
+    code, _, errors = command(name, "--actor", "resise")
+
+    assert code == 0
+    assert "Did you mean 'resize'?" in errors

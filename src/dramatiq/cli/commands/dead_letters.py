@@ -10,7 +10,7 @@ from ...common import current_millis
 from .application import add_application_options, load_application
 from .confirmation import add_confirmation_options, confirm
 from .errors import CommandError
-from .messages import add_selection_options, selection_of
+from .messages import actor_hint, add_selection_options, selection_of
 from .progress import ProgressBar, Throttle
 from .units import parse_pace, parse_positive
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if not count:
         if args.id is not None:
             raise CommandError(f"no dead letter {args.id!r} is stored where you look.")
-        sys.stderr.write("There are no dead letters like this.\n")
+        sys.stderr.write(f"There are no dead letters like this.{actor_hint(args, broker)}\n")
         return 0
 
     letters = f"{count:,} dead letter{'' if count == 1 else 's'}"

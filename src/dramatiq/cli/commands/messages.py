@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis
 from ...inspection import Selection, State
+from ..imports import close_matches
 from .application import add_application_options, load_application, queue_of
 from .tables import add_json_option, print_json, print_table, shorten
 from .units import ago, parse_moment, parse_positive
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
     from ...broker import Broker
     from ...inspection import Inspection, MessageInfo
 
-__all__ = ["add_arguments", "add_selection_options", "as_json", "call_of", "run", "selection_of"]
+__all__ = [
+    "actor_hint",
+    "add_arguments",
+    "add_selection_options",
+    "as_json",
+    "call_of",
+    "run",
+    "selection_of",
+]
 
 #: Most characters of a call, and of a reason, in a table.
 TEXT_WIDTH = 50
@@ -75,6 +84,13 @@ def selection_of(args: argparse.Namespace, broker: Broker) -> Selection:
     )
 
 
+def actor_hint(args: argparse.Namespace, broker: Broker) -> str:
+    """Return which actor may have been meant, if none has the name that was given."""
+    if args.actor is None or args.actor in broker.actors:
+        return ""
+    return close_matches(args.actor, broker.actors)
+
+
 def run(args: argparse.Namespace) -> int:
     """List messages."""
     broker = load_application(args)
@@ -91,7 +107,8 @@ def run(args: argparse.Namespace) -> int:
         headers.append("REASON")
         for row, each in zip(rows, found, strict=True):
             row.append(shorten(each.reason or "-", TEXT_WIDTH))
-    print_table(headers, rows, empty=f"There are no {state.value} messages like this.")
+    hint = actor_hint(args, broker)
+    print_table(headers, rows, empty=f"There are no {state.value} messages like this.{hint}")
     return 0
 
 

@@ -248,7 +248,7 @@ class Inspection:
         raise self._unsupported("find")
 
     def count_dead(self, selection: Selection) -> int:
-        """Return how many dead letters match."""
+        """Return how many dead letters match, those that cannot be decoded included."""
         raise self._unsupported("count_dead")
 
     def workers(self) -> list[WorkerInfo]:
@@ -276,8 +276,8 @@ class Inspection:
     ) -> int:
         """Put dead letters back at the end of their queues, each in one atomic step.
 
-        They start over: their counts of retries and crashes and their last error are dropped,
-        message id and arguments stay. What cannot be decoded stays dead.
+        A queue's oldest go first. They start over: their counts of retries and crashes and their
+        last error are dropped, message id and arguments stay. What cannot be decoded stays dead.
 
         Args:
             selection: Which of them.

@@ -58,7 +58,9 @@ class Bell:
         """
         now = time.monotonic()
         until = now + timeout_s
-        if self._listen_at > now and self._poll_interrupt(min(until, self._listen_at) - now):
+        if self._listen_at > now and (
+            self._poll_interrupt(min(until, self._listen_at) - now) or self._listen_at >= until
+        ):
             return False
         while True:
             try:
@@ -78,8 +80,8 @@ class Bell:
                 return False
 
     def ignore_for(self, seconds: float) -> None:
-        """Do not listen for so long."""
-        self._listen_at = time.monotonic() + seconds
+        """Do not listen for so long at least."""
+        self._listen_at = max(self._listen_at, time.monotonic() + seconds)
 
     def interrupt(self) -> None:
         """Make `wait` return. Any thread."""

@@ -36,6 +36,11 @@ CONFIRM_S = 1.0
 #: Seconds not to listen after others were faster: all who wait at a list are woken by each message,
 #: which would cost a busy fleet more than the messages do. Short beside what a message may wait.
 LOST_RACE_S = 0.002
+#: Seconds between two looks at whether a queue is still paused. A list that has something in it
+#: answers whoever listens at once, so nobody listens meanwhile.
+PAUSED_LOOK_S = 0.5
+#: What is taken from a queue that is paused.
+PAUSED = 0
 
 
 class RedisConsumer(Consumer):
@@ -229,8 +234,8 @@ class RedisConsumer(Consumer):
         settling = Settling(ours, self._layout, self._acks, self.queue_name)
         calls = list(settling.calls)
         if count:
-            keys = (self._layout.heartbeats, self._keys.ids, self._acks, self._keys.payloads)
-            calls.append((load("fetch"), keys, (self.worker, count)))
+            keys = self._layout.taking(self.worker, self.queue_name)
+            calls.append((load("fetch"), keys, (self.worker, count, self.queue_name)))
         if not calls:
             return [False] * len(settlements), []
         hit("redis.exchange.before")
@@ -247,6 +252,9 @@ class RedisConsumer(Consumer):
         if taken is None:
             # What was settled has to be reported first; the next call finds out.
             self.lose()
+        elif taken == PAUSED:
+            self._is_drained = True
+            self._bell.ignore_for(PAUSED_LOOK_S)
         elif count:
             ids, payloads = taken or ((), ())
             self._is_drained = len(ids) < count

@@ -80,14 +80,15 @@ class Delays:
         """Take what is due, and what came in if something may have, and pass each on."""
         consumer, layout = self.consumer, self._layout
         worker, acks = consumer.worker, consumer._acks
-        fetch_keys = (layout.heartbeats, self._delayed.ids, acks, self._delayed.payloads)
+        # A delay queue is never paused: what is due waits in its queue then.
+        fetch_keys = layout.taking(worker, consumer.queue_name)
         due_keys = (
             *(layout.heartbeats, acks, self._parked),
             *(self._delayed.etas, self._delayed.payloads),
         )
         calls: list[Call] = [(load("take_due"), due_keys, (worker, BATCH))]
         if has_arrivals:
-            calls.append((load("fetch"), fetch_keys, (worker, BATCH)))
+            calls.append((load("fetch"), fetch_keys, (worker, BATCH, consumer.queue_name)))
         due, *fetched = consumer._link.run(calls)
         if due is None or None in fetched:
             consumer.lose()

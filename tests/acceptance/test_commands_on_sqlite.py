@@ -7,15 +7,7 @@ import re
 
 import pytest
 
-from dramatiq.broker import Broker
-from dramatiq.brokers.sqlite import SQLiteBroker
-
 from .conftest import eventually
-
-pytestmark = pytest.mark.skipif(
-    SQLiteBroker.inspection is Broker.inspection,
-    reason="the SQLite broker has no inspection yet",
-)
 
 APP = """\
 import dramatiq

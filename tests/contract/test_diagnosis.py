@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.brokers.redis.diagnosis import diagnose as diagnose_redis
 from dramatiq.brokers.sqlite import SQLiteBroker
-from dramatiq.brokers.sqlite.diagnosis import diagnose as diagnose_sqlite
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.inspection import Level
 from tests.servers import RedisServer, free_port
@@ -25,7 +23,7 @@ def sqlite_broker(tmp_path):
 
 
 def test_an_sqlite_file_tells_version_place_and_space(sqlite_broker):
-    findings = diagnose_sqlite(sqlite_broker.database)
+    findings = sqlite_broker.inspection.diagnose()
 
     assert texts(findings, Level.PROBLEM) == []
     told = "\n".join(each.text for each in findings)
@@ -37,7 +35,7 @@ def test_an_sqlite_file_tells_version_place_and_space(sqlite_broker):
 def test_an_sqlite_file_that_may_lose_messages_says_so(tmp_path):
     broker = SQLiteBroker(tmp_path / "queue.db", synchronous="NORMAL")
 
-    findings = diagnose_sqlite(broker.database)
+    findings = broker.inspection.diagnose()
     broker.close()
 
     assert any("synchronous is NORMAL" in text for text in texts(findings, Level.NOTE))
@@ -47,14 +45,14 @@ def test_an_sqlite_file_that_cannot_be_used_is_a_connection_error(tmp_path):
     broker = SQLiteBroker(tmp_path / "missing" / "queue.db")
 
     with pytest.raises(BrokerConnectionError):
-        diagnose_sqlite(broker.database)
+        broker.inspection.diagnose()
     broker.close()
 
 
 def test_a_redis_server_tells_version_memory_and_clock(redis_server):
     broker = RedisBroker(url=redis_server.url)
 
-    findings = diagnose_redis(broker.links)
+    findings = broker.inspection.diagnose()
     broker.close()
 
     assert texts(findings, Level.PROBLEM) == []
@@ -76,7 +74,7 @@ def test_a_redis_server_that_may_drop_messages_is_a_problem(own_server):
     broker = RedisBroker(url=own_server.url)
     broker.client.config_set("maxmemory-policy", "allkeys-lru")
 
-    findings = diagnose_redis(broker.links)
+    findings = broker.inspection.diagnose()
     broker.close()
 
     (problem,) = texts(findings, Level.PROBLEM)
@@ -87,5 +85,5 @@ def test_a_redis_server_that_is_away_is_a_connection_error():
     broker = RedisBroker(url=f"redis://127.0.0.1:{free_port()}/0")
 
     with pytest.raises(BrokerConnectionError):
-        diagnose_redis(broker.links)
+        broker.inspection.diagnose()
     broker.close()

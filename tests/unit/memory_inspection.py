@@ -67,6 +67,8 @@ class MemoryInspection(Inspection):
             for each in self.stored
             if each.state is state and (selection is None or matches(each, selection))
         ]
+        if state is State.DEAD:
+            found.sort(key=lambda each: -(each.died_at or 0))
         start = int(cursor or 0)
         end = start + min(limit, 2)  # small pages, so that their edges are met
         return Page(found[start:end], str(end) if end < len(found) else None)

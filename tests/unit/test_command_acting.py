@@ -13,6 +13,9 @@ from dramatiq.cli.commands.progress import Throttle
 from dramatiq.common import current_millis
 from dramatiq.inspection import Selection, State
 
+#: A moment long after the tests.
+NEVER = 10**15
+
 
 class Keyboard(io.StringIO):
     def isatty(self):
@@ -81,13 +84,29 @@ def test_one_message_is_requeued_by_its_id(command, store, letters):
     assert store.in_state(State.READY) == [letters["new"]]
 
 
-def test_what_dies_after_the_count_is_left_alone(command, store, letters):
+def test_what_dies_after_the_count_is_left_alone(command, store, letters, monkeypatch):
     mail = store.broker.get_actor("mail")
-    store.add(mail.message("later"), State.DEAD, died_at=current_millis() + 60_000)
+    count_dead = store.count_dead
+
+    def count_and_fail_another(selection):
+        count = count_dead(selection)
+        store.add(mail.message("x"), State.DEAD, died_at=NEVER)
+        store.stored.insert(0, store.stored.pop())  # the first that would be moved
+        return count
+
+    monkeypatch.setattr(store, "count_dead", count_and_fail_another)
 
     _, output, _ = command("requeue", "--yes")
 
     assert output == "3 requeued\n"
+    assert set(store.in_state(State.READY)) == set(letters.values())
+
+
+def test_what_died_by_a_clock_that_is_ahead_of_ours_is_meant_too(command, store, letters):
+    mail = store.broker.get_actor("mail")
+    store.add(mail.message("x"), State.DEAD, died_at=current_millis() + 60_000)
+
+    assert command("requeue", "--yes")[1] == "4 requeued\n"
 
 
 def test_what_cannot_be_decoded_stays_dead_and_is_told(command, store, letters):

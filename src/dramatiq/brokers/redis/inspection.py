@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from ...common import dq_name, q_name
 from ...errors import DecodeError
-from ...inspection import BATCH, MessageInfo, QueueCounts, QueueInfo, Selection, State, WorkerInfo
+from ...inspection import (
+    BATCH,
+    Finding,
+    MessageInfo,
+    QueueCounts,
+    QueueInfo,
+    Selection,
+    State,
+    WorkerInfo,
+)
 from .._inspection import Chunk, Matcher, StoreInspection, renew
 from .._store import decode
+from .diagnosis import diagnose
 from .layout import PARKING, PAYLOADS_SUFFIX
 from .reading import Reader
 from .scanning import flat, scan_keys, scored
@@ -45,6 +55,10 @@ class RedisInspection(StoreInspection):
     def _now(self) -> int:
         [now] = self._reader.call([(b"TIME",)])
         return _millis(now)
+
+    def diagnose(self) -> list[Finding]:
+        """Return what is worth knowing about the server."""
+        return diagnose(self.broker.links)
 
     # -- queues
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from ...common import current_millis
+from ...inspection import Selection, State
 from .application import add_application_options, load_application
 from .confirmation import add_confirmation_options, confirm
 from .errors import CommandError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from ...inspection import Selection
+    from ...inspection import Inspection
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -64,10 +65,7 @@ def run(args: argparse.Namespace) -> int:
     """
     broker = load_application(args)
     inspection = broker.inspection
-    selection = selection_of(args, broker)
-    if selection.until is None:
-        # What dies from here on is not what was counted.
-        selection = dataclasses.replace(selection, until=current_millis())
+    selection = freeze(inspection, selection_of(args, broker))
     is_requeue = args.command == "requeue"
     count = inspection.count_dead(selection)
     count = count if args.limit is None else min(count, args.limit)
@@ -85,6 +83,22 @@ def run(args: argparse.Namespace) -> int:
     with ProgressBar(count) as bar:
         done = move(operation, selection, count, args.rate, bar.show)
     return _report(done, count, "requeued" if is_requeue else "deleted")
+
+
+def freeze(inspection: Inspection, selection: Selection) -> Selection:
+    """Leave out what dies from now on: it is not what is counted, nor what the user has seen.
+
+    Above all, a message that fails again at once must not be moved again and again.
+    """
+    if selection.until is not None:
+        return selection
+    names = [selection.queue_name or each.name for each in inspection.queues()]
+    moments = [current_millis()]
+    for name in dict.fromkeys(names):
+        # By the clock of the store, which may be ahead of ours.
+        newest = inspection.messages(State.DEAD, Selection(queue_name=name), limit=1).items
+        moments += [each.died_at for each in newest if each.died_at is not None]
+    return dataclasses.replace(selection, until=max(moments))
 
 
 def move(

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from ..worker import Worker
+from .calls import first_steps
 from .channel import BootReport, die_with_supervisor
 from .failures import RET_KILLED, RET_OK, exit_code_for, explain
 from .imports import import_first_word, import_object
@@ -24,7 +25,7 @@ from .signals import (
     StopRequests,
     try_unblock_signals,
 )
-from .summary import describe, first_steps, warn_about_queues
+from .summary import describe, warn_about_queues
 
 if TYPE_CHECKING:
     import argparse

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..summary import signature_of
+from ..calls import signature_of
 from .application import add_application_options, load_application
 from .tables import add_json_option, print_json, print_table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...inspection import Finding, Level
 from ...results import Results
-from ..summary import signature_of
+from ..calls import signature_of
 from .units import as_duration
 
 if TYPE_CHECKING:

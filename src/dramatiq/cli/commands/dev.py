@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from ...default_broker import URL_VARIABLE
-from .. import command
+from .. import HAS_WATCHDOG
+from ..command import run_workers
 from ..parser import make_argument_parser
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ def run(name: str, argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     args.is_dev = True
     args.env_hint = _choose_embedded_broker()
-    if args.watch is None and command.HAS_WATCHDOG:
+    if args.watch is None and HAS_WATCHDOG:
         args.watch = os.curdir
-    if not command.HAS_WATCHDOG:
+    if not HAS_WATCHDOG:
         sys.stderr.write(
             f"dramatiq {name}: sources are not watched here. After a change: kill -HUP "
             f"{os.getpid()}\n"
         )
-    return command.run_workers(args, is_program=True)
+    return run_workers(args, is_program=True)
 
 
 def _choose_embedded_broker() -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis
 from ...results.errors import ResultFailure, ResultTimeout
-from ..summary import describe_broker, signature_of
+from ..calls import signature_of
+from ..summary import describe_broker
 from .application import add_application_options, find_actor, load_application
 from .arguments import parse_call, parse_pairs, refuse_wrong_call, warn_about_options
 from .errors import CommandError, UsageError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis
 from ...results.errors import ResultError, ResultFailure
-from ..summary import signature_of
+from ..calls import signature_of
 from .application import add_application_options, load_application
 from .errors import CommandError
 from .messages import as_json

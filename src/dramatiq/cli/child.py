@@ -135,10 +135,11 @@ def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker,
     switch.is_booting = False
     worker.start()
     report = BootReport(
-        summary=[*describe(broker, worker, queues), *first_steps(args, broker)],
+        summary=describe(broker, worker, queues),
         warnings=warn_about_queues(broker, queues),
         forks=forks,
     )
+    report.summary.extend(first_steps(args, broker))
     return broker, worker, report
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .commands import COMMANDS
+from .commands import COMMANDS_EPILOG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ CPUS = os.cpu_count() or 1
 #: Milliseconds that --worker-fork-timeout may be, shortest and longest.
 FORK_TIMEOUT_RANGE_MS = (10.0, 1_800_000.0)
 
-_EPILOG = """\
+HELP_EPILOG = """\
 examples:
   # Run the actors of the module "app" with the broker that it sets:
   $ dramatiq app
@@ -32,19 +32,11 @@ examples:
   # Import from the directory "src":
   $ dramatiq app --path src
 
-{commands}
-  If the first word is exactly one of these, it is the command; a module of that name
-  is run with `dramatiq run NAME`. `dramatiq COMMAND --help` tells more.
-
 signals to the main process:
   TERM, INT  finish what is running, put the rest back into its queues, exit
   HUP        the same, then start again with the code as it is on disk by then
   a second   of any of them ends everything at once
 """
-
-HELP_EPILOG = _EPILOG.format(
-    commands="\n".join(["commands:", *(f"  {name:<9}  {what}" for name, what in COMMANDS.items())])
-)
 
 
 def worker_fork_timeout_type(value: str) -> float:
@@ -123,7 +115,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dramatiq",
         description="Run the workers of a dramatiq application.",
-        epilog=HELP_EPILOG,
+        epilog=HELP_EPILOG + COMMANDS_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["COMMANDS", "is_command"]
+__all__ = ["COMMANDS", "COMMANDS_EPILOG", "is_command"]
 
 #: The reserved words, each with what its command does.
 COMMANDS = {
@@ -34,6 +34,17 @@ COMMANDS = {
     "resume": "undo pause",
     "top": "watch queues, workers and failures on a live screen",
 }
+
+#: The commands, for the help of the worker's command line.
+COMMANDS_EPILOG = "\n".join(
+    [
+        "",
+        "commands, when they are exactly the first word (`dramatiq run NAME` runs a module of that",
+        "name; `dramatiq COMMAND --help` tells more):",
+        *(f"  {name:<9}  {what}" for name, what in COMMANDS.items()),
+        "",
+    ]
+)
 
 
 def is_command(argv: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ import socket
 import time
 
 import pytest
+from redis import ResponseError
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
@@ -129,6 +130,17 @@ def test_large_dead_letters_are_put_back_in_several_calls(inspection, redis):
     assert inspection.requeue(Selection("q")) == 5
 
     assert redis.lrange("dramatiq:q", 0, -1) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_dead_letter_that_the_server_cannot_move_stays_dead(inspection, redis):
+    bury(redis, "one", payload())
+    redis.set("dramatiq:q", "no list")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        inspection.requeue(Selection("q"))
+
+    assert redis.hkeys("dramatiq:q.XQ.msgs") == redis.zrange("dramatiq:q.XQ", 0, -1) == [b"one"]
+    assert not redis.exists("dramatiq:q.msgs")
 
 
 # -- queues and messages

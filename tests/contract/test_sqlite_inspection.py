@@ -27,13 +27,15 @@ def broker(path):
     broker.close()
 
 
-def tell_another_process(path, call):
+def tell_another_process(path, call, exit_code=0):
     """Have another process act on the file."""
     program = (
-        "import sys; from dramatiq.brokers.sqlite import SQLiteBroker; "
+        "import os, sys; from dramatiq.brokers.sqlite import SQLiteBroker; "
+        "from dramatiq.inspection import Selection; "
         f"SQLiteBroker(sys.argv[1]).inspection.{call}"
     )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=30)
+    finished = subprocess.run([sys.executable, "-c", program, str(path)], timeout=30, check=False)
+    assert finished.returncode == exit_code
 
 
 def test_another_process_pauses_a_queue_and_resumes_it(broker, path, start_worker):
@@ -121,4 +123,20 @@ def test_a_dead_letter_that_was_run_under_a_lost_lease_runs_again_when_it_is_put
     assert broker.inspection.requeue(Selection("default")) == 1
 
     assert len(consumer.fetch(1, 100)) == 1
+    consumer.close()
+
+
+def test_whoever_dies_while_putting_dead_letters_back_leaves_the_rest_dead(broker, path):
+    broker.declare_queue("default")
+    broker.enqueue_many(dramatiq.Message("default", "a", (n,), {}, {}) for n in range(600))
+    consumer = broker.consume("default")
+    for message in consumer.fetch(600, 100):
+        consumer.nack(message)
+
+    kill = "lambda moved: os.kill(os.getpid(), 9)"
+    tell_another_process(path, f"requeue(Selection(), on_progress={kill})", exit_code=-9)
+
+    counts = broker.inspection.queue("default").counts
+    assert (counts.ready, counts.dead) == (500, 100)
+    assert [message.args for message in consumer.fetch(2, 100)] == [(0,), (1,)]
     consumer.close()

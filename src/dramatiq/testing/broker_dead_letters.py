@@ -11,7 +11,7 @@ from ..common import current_millis
 from ..delivery import Outcome, Settlement
 from ..inspection import Selection, State
 from .broker_suite import JOIN_TIMEOUT, BrokerSuite, Ledger, OpenConsumer, StartWorker, ids_of
-from .waiting import wait_until
+from .waiting import run_together, wait_until
 
 if TYPE_CHECKING:
     from ..broker import Broker, Consumer, MessageProxy
@@ -250,6 +250,18 @@ class DeadLetterTests(DeadLetterSuite):
 
         assert inspection.count_dead(Selection()) == 0
         assert len({message.message_id for message in self.take(consumer, 700)}) == 700
+
+    def test_two_who_put_the_same_dead_letters_back_move_each_once(
+        self, broker: Broker, inspection: Inspection, open_consumer: OpenConsumer
+    ) -> None:
+        consumer = open_consumer(prefetch=2000)
+        ids = self.fill_dead(broker, consumer, 700)
+
+        moved = run_together(3, lambda _: broker.inspection.requeue(Selection()))
+
+        assert sum(moved) == 700
+        assert inspection.queue("default").counts.ready == 700
+        assert sorted(ids_of(self.take(consumer, 700))) == sorted(ids)
 
     def test_what_dies_meanwhile_is_left_alone(
         self, broker: Broker, inspection: Inspection, open_consumer: OpenConsumer

@@ -14,7 +14,8 @@ from ...logging import get_logger
 from ...redis import Link, explain, is_passing
 from .._store import decode, printable
 from .bell import Bell
-from .delays import Delays, is_time
+from .delays import Delays, eta_of
+from .scanning import find_id
 from .scripts import load
 from .settling import GONE, MOVED, Settling
 
@@ -306,13 +307,9 @@ class RedisConsumer(Consumer):
         """Return the eta of a message that is not due; drop one that is past or no time."""
         if "eta" not in message.options or self._delays is not None:
             return None
-        eta = message.options["eta"]
-        if is_time(eta) and eta > now:
+        eta = eta_of(message, self.logger)
+        if eta is not None and eta > now:
             return eta
-        if eta is not None and not is_time(eta):
-            self.logger.warning(
-                "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
-            )
         del message.options["eta"]
         return None
 
@@ -343,23 +340,13 @@ class RedisConsumer(Consumer):
             len(payload),
             text,
         )
-        lease = lease or self._find_id(payload)
+        lease = lease or find_id(self._link, self._acks, self._keys.payloads, payload)
         if lease is None:
             return []
         proxy = MessageProxy(None)  # type: ignore[arg-type]  # there is none
         proxy._lease = lease
         self._held[lease] = proxy
         return [Settlement(proxy, Outcome.NACK, reason=f"DecodeError: {text}")]
-
-    def _find_id(self, payload: bytes) -> bytes | None:
-        """Return the id of a payload that we hold and that does not tell it."""
-        [ids] = self._link.call([(b"SMEMBERS", self._acks)])
-        ids = list(ids)
-        if not ids:
-            return None
-        [payloads] = self._link.call([(b"HMGET", self._keys.payloads, *ids)])
-        found = dict(zip(payloads, ids, strict=True))
-        return found.get(payload)
 
     def _put_away(self, settlements: list[Settlement]) -> None:
         try:

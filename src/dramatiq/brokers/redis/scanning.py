@@ -1,4 +1,4 @@
-"""Walking through what may be too much for one answer."""
+"""Walking through what may be too much for one answer, and reading answers of both protocols."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from ...redis import Link
 
-__all__ = ["flat", "scan_hash", "scan_keys", "scored"]
+__all__ = ["find_id", "flat", "scan_hash", "scan_keys", "scored"]
 
 #: About how many keys or fields the server looks at for one answer.
 COUNT = 1000
@@ -36,6 +36,17 @@ def scan_hash(link: Link, key: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield from zip(pairs[::2], pairs[1::2], strict=True)
         if int(cursor) == 0:
             return
+
+
+def find_id(link: Link, ids_key: bytes, payloads_key: bytes, payload: bytes) -> bytes | None:
+    """Return the id of a payload, out of a set of ids, for a payload that does not tell it."""
+    [found] = link.call([(b"SMEMBERS", ids_key)])
+    ids = list(found)
+    if not ids:
+        return None
+    [payloads] = link.call([(b"HMGET", payloads_key, *ids)])
+    by_payload: dict[bytes, bytes] = dict(zip(payloads, ids, strict=True))
+    return by_payload.get(payload)
 
 
 def flat(answer: Any) -> Sequence[bytes]:

@@ -73,6 +73,8 @@ class Broker:
     delay_queues: set[str]
     actor_options: set[str]
 
+    #: Why this broker is the process-wide one, if the application did not choose it.
+    chosen_because: str | None = None
     #: Whether `Consumer.settle` stores follow-ups in the same step; see `follow_ups`.
     stores_follow_ups: bool = False
 

@@ -42,11 +42,13 @@ def choose_broker() -> Broker:
     url = os.environ.get(URL_VARIABLE)
     if url:
         broker = _from_url(url)
+        broker.chosen_because = f"{URL_VARIABLE} is set"
         logger.info("Using %s because %s is set.", type(broker).__name__, URL_VARIABLE)
         return broker
     for library, scheme in _BY_CLIENT:
         if importlib.util.find_spec(library) is not None:
             broker = _make(_BY_SCHEME[scheme])
+            broker.chosen_because = f"none was set and the package {library!r} is installed"
             logger.info(
                 "No broker was set: using %s because the package %r is installed. Choose another "
                 "with dramatiq.set_broker() or %s.",
@@ -56,6 +58,7 @@ def choose_broker() -> Broker:
             )
             return broker
     broker = _make(_BY_SCHEME["sqlite"])
+    broker.chosen_because = "none was set and no client library of another broker is installed"
     logger.info(
         "No broker was set: using the embedded SQLite broker at %s. Choose another with "
         "dramatiq.set_broker() or %s.",
@@ -79,5 +82,13 @@ def _from_url(url: str) -> Broker:
 
 def _make(location: tuple[str, str], **options: Any) -> Broker:
     module_name, class_name = location
-    broker: Broker = getattr(importlib.import_module(module_name), class_name)(**options)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{class_name} needs an extra ({error}): "
+            f"pip install 'dramatiq[{module_name.rpartition('.')[2]}]'",
+            name=error.name,
+        ) from error
+    broker: Broker = getattr(module, class_name)(**options)
     return broker

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeadLetter",
+    "Finding",
     "Inspection",
     "InspectionNotSupported",
+    "Level",
     "MessageInfo",
     "Page",
     "QueueCounts",
@@ -50,6 +52,26 @@ class State(enum.Enum):
     LEASED = "leased"
     #: Given up.
     DEAD = "dead"
+
+
+class Level(enum.Enum):
+    """How much a finding matters."""
+
+    #: As it should be.
+    OK = "ok"
+    #: Worth knowing; may be meant.
+    NOTE = "note"
+    #: Messages may be lost, or nothing runs, until somebody does something.
+    PROBLEM = "problem"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a look at a broker's store or at an application brought to light."""
+
+    level: Level
+    #: What is so, and for a problem what to do.
+    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +248,7 @@ class Inspection:
         raise self._unsupported("find")
 
     def count_dead(self, selection: Selection) -> int:
-        """Return how many dead letters match."""
+        """Return how many dead letters match, those that cannot be decoded included."""
         raise self._unsupported("count_dead")
 
     def workers(self) -> list[WorkerInfo]:
@@ -254,8 +276,8 @@ class Inspection:
     ) -> int:
         """Put dead letters back at the end of their queues, each in one atomic step.
 
-        They start over: their counts of retries and crashes and their last error are dropped,
-        message id and arguments stay. What cannot be decoded stays dead.
+        A queue's oldest go first. They start over: their counts of retries and crashes and their
+        last error are dropped, message id and arguments stay. What cannot be decoded stays dead.
 
         Args:
             selection: Which of them.
@@ -285,6 +307,13 @@ class Inspection:
             ValueError: For `State.LEASED`: what a worker holds is not ours to drop.
         """
         raise self._unsupported("purge")
+
+    def diagnose(self) -> list[Finding]:
+        """Return what is worth knowing about the store: its version, settings, space and clock.
+
+        A broker without anything to say returns nothing.
+        """
+        return []
 
     def _unsupported(self, what: str) -> InspectionNotSupported:
         return InspectionNotSupported(

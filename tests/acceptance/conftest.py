@@ -157,3 +157,22 @@ def run(tmp_path):
     for program in programs:
         program.clean_up()
         sys.stdout.write(program.output)  # pytest shows it when the test fails
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run a command to its end in the directory of the application, without a terminal."""
+
+    def run(*arguments, url="sqlite:///dramatiq.db"):
+        return subprocess.run(
+            [sys.executable, "-m", "dramatiq", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "DRAMATIQ_BROKER_URL": url},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    return run

@@ -13,6 +13,7 @@ class TestRedisBroker(BrokerContract):
     honours_prefetch = False
     supports_dead_letter_inspection = True
     supports_raw_payloads = True
+    supports_inspection = True
 
     @pytest.fixture
     def broker(self, redis_server):

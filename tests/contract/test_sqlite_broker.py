@@ -13,6 +13,7 @@ class TestSQLiteBroker(BrokerContract):
     tells_deliveries_apart = False
     supports_dead_letter_inspection = True
     supports_raw_payloads = True
+    supports_inspection = True
 
     @pytest.fixture
     def broker(self, tmp_path):

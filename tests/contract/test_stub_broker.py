@@ -10,6 +10,7 @@ from tests.worker.brokers import OwnedStubBroker
 class TestStubBroker(BrokerContract):
     supports_dead_letter_inspection = True
     supports_raw_payloads = True
+    supports_inspection = True
 
     @pytest.fixture
     def broker(self):

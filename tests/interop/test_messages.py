@@ -134,6 +134,30 @@ def test_a_dead_letter_of_one_fleet_is_sent_again_through_the_other(site, direct
     assert message["message_id"] == next(iter(site.dead().values()))["message_id"]
 
 
+def test_a_dead_letter_of_one_fleet_that_we_put_back_runs_under_the_other(site, direction):
+    first, second = (site.console(fleet) for fleet in direction)
+    first("start()")
+    first("give_up.send(7)")
+    site.wait_until(site.dead, "it is dead")
+    first("stop()")
+    (message,) = site.dead().values()
+
+    ours = site.console(OURS)
+    ours("from dramatiq.inspection import Selection")
+    assert 1 == ours("broker.inspection.requeue(Selection(actor_name='give_up'))")
+    assert not site.dead()
+    assert 1 == site.waiting()
+    second("start()")
+
+    site.wait_until(site.dead, "it is dead again")
+    starts = [entry.fleet for entry in site.ledger.entries("start")]
+    assert [first.fleet] * 2 + [second.fleet] * 2 == starts
+    (again,) = site.dead().values()
+    assert message["message_id"] == again["message_id"]
+    assert not any(site.left().values())
+    assert not site.leased()
+
+
 def test_both_fleets_share_one_queue(site):
     consoles = [site.console(fleet) for fleet in FLEETS]
     for console in consoles:

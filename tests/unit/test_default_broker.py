@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -61,3 +64,30 @@ def test_the_embedded_broker_is_used_where_nothing_else_is_there(without_redis, 
 
     assert isinstance(choose_broker(), SQLiteBroker)
     assert "embedded SQLite broker" in caplog.text
+
+
+def test_a_broker_that_was_chosen_says_why(monkeypatch, without_redis):
+    assert "no client library" in choose_broker().chosen_because
+
+    monkeypatch.setenv("DRAMATIQ_BROKER_URL", "stub://")
+    assert choose_broker().chosen_because == "DRAMATIQ_BROKER_URL is set"
+    assert StubBroker().chosen_because is None
+
+
+def test_a_broker_whose_client_library_is_missing_says_what_to_install():
+    code = (
+        "import sys; sys.modules['redis'] = None; "
+        "from dramatiq.default_broker import choose_broker; choose_broker()"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "DRAMATIQ_BROKER_URL": "redis://localhost"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert "RedisBroker needs an extra" in done.stderr
+    assert "pip install 'dramatiq[redis]'" in done.stderr

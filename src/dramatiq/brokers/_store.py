@@ -16,10 +16,13 @@ from ..broker import Broker, MessageProxy
 from ..common import current_millis, q_name
 from ..delivery import Envelope, current_follow_ups
 from ..errors import DecodeError
+from ..inspection import DeadLetter, Selection, State
 from ..message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from ..inspection import QueueCounts
 
 __all__ = ["StoreBroker", "decode", "new_delivery_ids", "printable"]
 
@@ -130,6 +133,18 @@ class StoreBroker(Broker):
         if self.chain.after("after_enqueue"):
             for envelope in envelopes:
                 self.emit_after("enqueue", envelope.message, envelope.delay)
+
+    def queue_counts(self, queue_name: str) -> QueueCounts:
+        """Return how many messages of a queue are in which state."""
+        return self.inspection.queue(queue_name).counts
+
+    def dead_letters(self, queue_name: str, *, limit: int = 1000) -> list[DeadLetter]:
+        """Return dead letters of a queue, the newest first."""
+        page = self.inspection.messages(State.DEAD, Selection(queue_name), limit=limit)
+        return [
+            DeadLetter(info.queue_name, info.payload, info.reason or "", info.died_at or 0)
+            for info in page.items
+        ]
 
     def _store(self, envelopes: Sequence[Envelope]) -> None:
         """Store all of them or raise; storing one again changes nothing."""

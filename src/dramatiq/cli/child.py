@@ -13,9 +13,10 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from ..worker import Worker
+from .calls import first_steps
 from .channel import BootReport, die_with_supervisor
 from .failures import RET_KILLED, RET_OK, exit_code_for, explain
-from .imports import import_broker, import_object
+from .imports import import_first_word, import_object
 from .logs import log_level, open_log_pipe, setup_fork_logging, setup_worker_logging
 from .signals import (
     CHILD_ECHO_WINDOW_S,
@@ -123,7 +124,7 @@ def _boot_or_fail(
 
 def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker, BootReport]:
     """Import the application and start its worker."""
-    _, broker = import_broker(args.broker)
+    _, broker = import_first_word(args.broker)
     broker.emit_after("process_boot")
     for module_name in getattr(args, "modules", ()):
         import_object(module_name)
@@ -138,6 +139,7 @@ def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker,
         warnings=warn_about_queues(broker, queues),
         forks=forks,
     )
+    report.summary.extend(first_steps(args, broker))
     return broker, worker, report
 
 

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..compat import file_or_stderr
+from .commands import is_command
 from .failures import RET_IMPORT, RET_KILLED, RET_PIDFILE
 from .logs import LogSink, setup_parent_logging
 from .parser import make_argument_parser
@@ -27,7 +28,9 @@ LOG_FILE_ERROR = "dramatiq: error: cannot write to the log file {!r}: {}\n"
 
 
 def main(args: argparse.Namespace | None = None) -> int:
-    """Run workers until they are stopped. Main thread only.
+    """Run workers until they are stopped, or the command that the command line names.
+
+    Main thread only.
 
     Args:
         args: A parsed command line, also one made by another parser; `sys.argv` by default.
@@ -35,9 +38,25 @@ def main(args: argparse.Namespace | None = None) -> int:
     Returns:
         The exit code. After SIGHUP the function does not return: the program starts anew.
     """
-    is_program = args is None
-    if args is None:
-        args = make_argument_parser().parse_args()
+    if args is not None:
+        return run_workers(args, is_program=False)
+    if is_command(sys.argv[1:]):
+        from .commands.dispatch import run_command  # late: workers need none of it
+
+        return run_command(sys.argv[1:])
+    return run_workers(make_argument_parser().parse_args(), is_program=True)
+
+
+def run_workers(args: argparse.Namespace, *, is_program: bool) -> int:
+    """Run workers until they are stopped.
+
+    Args:
+        args: See `main`.
+        is_program: Whether nothing but the end of the process follows.
+
+    Returns:
+        See `main`.
+    """
     _extend_import_path(args)
 
     log_file = getattr(args, "log_file", None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..actor import Actor
 from ..broker import Broker, get_broker
+from .commands import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 #: How many names a hint lists at most.
 NAMES_LISTED = 8
+#: How alike a module that is missing and a command must be, from 0 to 1, for the command to be
+#: what was meant: more than modules among themselves, for there are many modules.
+COMMAND_CUTOFF = 0.75
 
 
 def import_object(value: str) -> tuple[ModuleType, Any]:
@@ -33,9 +37,14 @@ def import_object(value: str) -> tuple[ModuleType, Any]:
         ImportError: There is no such module or variable; says what to write instead.
         Exception: Whatever the module raises while it is imported.
     """
+    return _resolve(value)
+
+
+def _resolve(value: str, last_hint: str = "") -> tuple[ModuleType, Any]:
+    """See `import_object`; the hint is given where the module is missing."""
     module_name, _, attribute = value.partition(":")
     _refuse_file_name(value, module_name)
-    module = _import_module(module_name)
+    module = _import_module(module_name, last_hint)
     if not attribute:
         return module, None
 
@@ -65,7 +74,15 @@ def import_broker(value: str) -> tuple[ModuleType, Broker]:
         ImportError: There is no such module or variable, or it is not a broker.
         Exception: Whatever the module or the callable raises.
     """
-    module, found = import_object(value)
+    return _broker_of(value, *import_object(value))
+
+
+def import_first_word(value: str) -> tuple[ModuleType, Broker]:
+    """Do what `import_broker` does, for a word in whose place a command may have been meant."""
+    return _broker_of(value, *_resolve(value, _command_hint(value)))
+
+
+def _broker_of(value: str, module: ModuleType, found: Any) -> tuple[ModuleType, Broker]:
     if found is None:
         return module, get_broker()
     if isinstance(found, Broker):
@@ -94,6 +111,13 @@ def close_matches(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
+def _command_hint(name: str) -> str:
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, COMMANDS, n=1, cutoff=COMMAND_CUTOFF)
+    return f" Did you mean the command {matches[0]!r}?" if matches else ""
+
+
 def _refuse_file_name(value: str, module_name: str) -> None:
     """Say what to write instead of the path of a file, before anything of it is run."""
     is_path = os.sep in module_name or module_name.startswith(".")
@@ -111,7 +135,7 @@ def _refuse_file_name(value: str, module_name: str) -> None:
     raise ImportError(f"{module_name!r} is a file, and the name of a module is needed.{hint}")
 
 
-def _import_module(module_name: str) -> ModuleType:
+def _import_module(module_name: str, last_hint: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -122,6 +146,7 @@ def _import_module(module_name: str) -> ModuleType:
         raise ImportError(
             f"Cannot import {module_name!r} from {_first_directory().resolve()}."
             + _module_hint(error.name)
+            + last_hint
         ) from None
 
 

@@ -19,9 +19,11 @@ type. ``dead_payloads`` and ``store_raw`` let them look inside and put malformed
 from __future__ import annotations
 
 from .broker_consuming import ConsumingTests
+from .broker_dead_letters import DeadLetterTests
 from .broker_delays import DelayTests
 from .broker_failing import FailingTests
 from .broker_hooks import HookTests
+from .broker_inspection import InspectionTests
 from .broker_running import RunningTests
 from .broker_sending import SendingTests
 from .broker_settling import SettlingTests
@@ -37,5 +39,7 @@ class BrokerContract(
     RunningTests,
     FailingTests,
     HookTests,
+    InspectionTests,
+    DeadLetterTests,
 ):
     """Tests of a broker. Subclasses supply the fixture ``broker`` and declare its abilities."""

@@ -154,6 +154,8 @@ class BrokerSuite:
     redelivers_on_close: ClassVar[bool] = True
     #: Whether ``dead_payloads`` is implemented.
     supports_dead_letter_inspection: ClassVar[bool] = False
+    #: Whether `Broker.inspection` does all that `Inspection` tells.
+    supports_inspection: ClassVar[bool] = False
     #: Whether ``store_raw`` is implemented.
     supports_raw_payloads: ClassVar[bool] = False
     #: Milliseconds more than its timeout that a fetch may take.

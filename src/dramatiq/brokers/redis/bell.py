@@ -58,7 +58,9 @@ class Bell:
         """
         now = time.monotonic()
         until = now + timeout_s
-        if self._listen_at > now and self._poll_interrupt(min(until, self._listen_at) - now):
+        if self._listen_at > now and (
+            self._poll_interrupt(min(until, self._listen_at) - now) or self._listen_at >= until
+        ):
             return False
         while True:
             try:

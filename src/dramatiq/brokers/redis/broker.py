@@ -10,12 +10,11 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ...common import current_millis, dq_name, q_name
+from ...common import current_millis, dq_name
 from ...delivery import Envelope, MessageProxy
 from ...errors import BrokerConnectionError, QueueJoinTimeout
 from ...failpoints import hit
 from ...flight_recorder import FlightRecorder
-from ...inspection import DeadLetter, QueueCounts
 from ...message import generate_unique_id
 from ...redis import LinkPool, make_client
 from ...redis.client import place_of
@@ -34,7 +33,9 @@ from .sending import Sender
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ...inspection import Inspection
     from ...message import Message
+
 __all__ = ["RedisBroker"]
 
 #: Milliseconds dead letters are kept: seven days.
@@ -352,41 +353,12 @@ class RedisBroker(StoreBroker):
                 return
             never.wait(interval / 1000)
 
-    def queue_counts(self, queue_name: str) -> QueueCounts:
-        """Return how many messages of a queue are in which state."""
-        queue = self.layout.queue(q_name(queue_name))
-        delayed = self.layout.queue(dq_name(queue_name))
-        with self.links.borrow() as link:
-            ready, stored, waiting, dead = link.call(
-                [
-                    (b"LLEN", queue.ids),
-                    (b"HLEN", queue.payloads),
-                    (b"HLEN", delayed.payloads),
-                    (b"ZCARD", queue.dead),
-                ]
-            )
-        return QueueCounts(ready, waiting, max(0, stored - ready), dead)
+    @property
+    def inspection(self) -> Inspection:
+        """The door for whoever wants to look at queues and act on them."""
+        from .inspection import RedisInspection  # few processes of an application need it
 
-    def dead_letters(self, queue_name: str, *, limit: int = 1000) -> list[DeadLetter]:
-        """Return dead letters of a queue, the newest first."""
-        name = q_name(queue_name)
-        queue = self.layout.queue(name)
-        with self.links.borrow() as link:
-            [found] = link.call(
-                [(b"ZRANGE", queue.dead, limit and 0, limit - 1, b"REV", b"WITHSCORES")]
-            )
-            letters = _pairs(found)
-            if not letters:
-                return []
-            ids = [lease for lease, _ in letters]
-            payloads, reasons = link.call(
-                [(b"HMGET", queue.dead_payloads, *ids), (b"HMGET", queue.dead_reasons, *ids)]
-            )
-        return [
-            DeadLetter(name, payload, (reason or b"rejected").decode("utf-8", "replace"), died_at)
-            for (_, died_at), payload, reason in zip(letters, payloads, reasons, strict=True)
-            if payload is not None
-        ]
+        return RedisInspection(self)
 
     @property
     def scripts(self) -> dict[str, Any]:
@@ -400,12 +372,3 @@ class RedisBroker(StoreBroker):
         for consumer in consumers:
             consumer.close()
         self.links.close()
-
-
-def _pairs(found: Any) -> list[tuple[bytes, int]]:
-    """Return members with their scores, whichever version of the protocol gave them."""
-    if found and isinstance(found[0], (list, tuple)):
-        return [(member, int(float(score))) for member, score in found]
-    return [
-        (member, int(float(score))) for member, score in zip(found[::2], found[1::2], strict=True)
-    ]

@@ -59,14 +59,12 @@ class Commands:
     def fetch(self, queue_name: str, count: int) -> list[bytes | None]:
         """Lease up to so many messages; return their payloads, None for one that is gone."""
         broker = self._broker
-        queue = broker.layout.queue(queue_name)
-        acks = broker.layout.acks(broker.broker_id, queue_name)
-        keys = (broker.layout.heartbeats, queue.ids, acks, queue.payloads)
+        keys = broker.layout.taking(broker.broker_id, queue_name)
         stack = int(os.environ.get(LUA_MAX_STACK_VARIABLE) or LUA_MAX_STACK)
         count = min(count, stack // 2, LUA_MAX_STACK // 2)
         if count <= 0:
             return []
-        taken = self._run("fetch", queue_name, keys, (broker.broker_id, count))
+        taken = self._run("fetch", queue_name, keys, (broker.broker_id, count, queue_name))
         return list(taken[1]) if taken else []
 
     def ack(self, queue_name: str, message_id: str | bytes) -> None:

@@ -14,7 +14,8 @@ from ...logging import get_logger
 from ...redis import Link, explain, is_passing
 from .._store import decode, printable
 from .bell import Bell
-from .delays import Delays, is_time
+from .delays import Delays, eta_of
+from .scanning import find_id
 from .scripts import load
 from .settling import GONE, MOVED, Settling
 
@@ -39,6 +40,11 @@ LOST_RACE_S = 0.002
 #: Seconds not to listen after messages were taken, while some of them are out: most are settled by
 #: then, which takes what has arrived along in the same round trip.
 GATHER_S = 0.001
+#: Seconds between two looks at whether a queue is still paused. A list that has something in it
+#: answers whoever listens at once, so nobody listens meanwhile.
+PAUSED_LOOK_S = 0.5
+#: What is taken from a queue that is paused.
+PAUSED = 0
 
 
 class RedisConsumer(Consumer):
@@ -238,8 +244,8 @@ class RedisConsumer(Consumer):
         settling = Settling(ours, self._layout, self._acks, self.queue_name)
         calls = list(settling.calls)
         if count:
-            keys = (self._layout.heartbeats, self._keys.ids, self._acks, self._keys.payloads)
-            calls.append((load("fetch"), keys, (self.worker, count)))
+            keys = self._layout.taking(self.worker, self.queue_name)
+            calls.append((load("fetch"), keys, (self.worker, count, self.queue_name)))
         if not calls:
             return [False] * len(settlements), []
         hit("redis.exchange.before")
@@ -256,6 +262,9 @@ class RedisConsumer(Consumer):
         if taken is None:
             # What was settled has to be reported first; the next call finds out.
             self.lose()
+        elif taken == PAUSED:
+            self._is_drained = True
+            self._bell.ignore_until(time.monotonic() + PAUSED_LOOK_S)
         elif count:
             ids, payloads = taken or ((), ())
             self._is_drained = len(ids) < count
@@ -309,13 +318,9 @@ class RedisConsumer(Consumer):
         """Return the eta of a message that is not due; drop one that is past or no time."""
         if "eta" not in message.options or self._delays is not None:
             return None
-        eta = message.options["eta"]
-        if is_time(eta) and eta > now:
+        eta = eta_of(message, self.logger)
+        if eta is not None and eta > now:
             return eta
-        if eta is not None and not is_time(eta):
-            self.logger.warning(
-                "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
-            )
         del message.options["eta"]
         return None
 
@@ -346,23 +351,13 @@ class RedisConsumer(Consumer):
             len(payload),
             text,
         )
-        lease = lease or self._find_id(payload)
+        lease = lease or find_id(self._link, self._acks, self._keys.payloads, payload)
         if lease is None:
             return []
         proxy = MessageProxy(None)  # type: ignore[arg-type]  # there is none
         proxy._lease = lease
         self._held[lease] = proxy
         return [Settlement(proxy, Outcome.NACK, reason=f"DecodeError: {text}")]
-
-    def _find_id(self, payload: bytes) -> bytes | None:
-        """Return the id of a payload that we hold and that does not tell it."""
-        [ids] = self._link.call([(b"SMEMBERS", self._acks)])
-        ids = list(ids)
-        if not ids:
-            return None
-        [payloads] = self._link.call([(b"HMGET", self._keys.payloads, *ids)])
-        found = dict(zip(payloads, ids, strict=True))
-        return found.get(payload)
 
     def _put_away(self, settlements: list[Settlement]) -> None:
         try:

@@ -26,11 +26,13 @@ from .layout import PARKING
 from .scripts import load
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from ...message import Message
     from ...redis.link import Call
     from .consumer import RedisConsumer
 
-__all__ = ["Delays", "is_time"]
+__all__ = ["Delays", "eta_of", "is_time"]
 
 #: The latest eta: what is larger is not exact as a score of a sorted set.
 MAX_ETA = 2**53
@@ -46,6 +48,18 @@ LOOK_EMPTY_S = 5.0
 def is_time(eta: object) -> TypeGuard[float]:
     """Tell whether an eta can be one: JSON has numbers that no clock shows."""
     return isinstance(eta, (int, float)) and abs(eta) <= MAX_ETA
+
+
+def eta_of(message: Message[Any], logger: Logger) -> float | None:
+    """Return when a message is due; None, with a warning, for what is no time."""
+    eta = message.options.get("eta")
+    if is_time(eta):
+        return eta
+    if eta is not None:
+        logger.warning(
+            "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
+        )
+    return None
 
 
 class Delays:
@@ -80,14 +94,15 @@ class Delays:
         """Take what is due, and what came in if something may have, and pass each on."""
         consumer, layout = self.consumer, self._layout
         worker, acks = consumer.worker, consumer._acks
-        fetch_keys = (layout.heartbeats, self._delayed.ids, acks, self._delayed.payloads)
+        # A delay queue is never paused: what is due waits in its queue then.
+        fetch_keys = layout.taking(worker, consumer.queue_name)
         due_keys = (
             *(layout.heartbeats, acks, self._parked),
             *(self._delayed.etas, self._delayed.payloads),
         )
         calls: list[Call] = [(load("take_due"), due_keys, (worker, BATCH))]
         if has_arrivals:
-            calls.append((load("fetch"), fetch_keys, (worker, BATCH)))
+            calls.append((load("fetch"), fetch_keys, (worker, BATCH, consumer.queue_name)))
         due, *fetched = consumer._link.run(calls)
         if due is None or None in fetched:
             consumer.lose()
@@ -112,7 +127,7 @@ class Delays:
         now = current_millis()
         wants_hook = bool(self.broker.chain.before("before_delay_message"))
         for lease, message in self._decode(arrived).items():
-            eta = self._eta_of(message)
+            eta = eta_of(message, self.consumer.logger) or 0
             if wants_hook:
                 self.broker.emit_before("delay_message", MessageProxy(message))
             if eta <= now:
@@ -124,15 +139,6 @@ class Delays:
             self.consumer._link.run([(load("park"), keys, (PARKING, *arguments))])
             hit("redis.delays.after_park")
         self._move(due)
-
-    def _eta_of(self, message: Message[Any]) -> float:
-        eta = message.options.get("eta")
-        if is_time(eta):
-            return eta
-        self.consumer.logger.warning(
-            "Invalid eta value for message %r: %r. Running it now.", message.message_id, eta
-        )
-        return 0
 
     def _promote(self, due: dict[bytes, bytes | None]) -> None:
         self._move(self._decode(due))

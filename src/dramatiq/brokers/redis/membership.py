@@ -11,11 +11,12 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...failpoints import hit
 from ...logging import get_logger
 from .layout import PARKING, Layout
+from .scanning import flat, scan_keys
 from .scripts import load
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Membership:
         """Return the workers of this machine."""
         with self._links.borrow() as link:
             [workers] = link.call([(b"HGETALL", self._layout.workers)])
-        return list(_siblings(_flat(workers)))
+        return list(_siblings(flat(workers)))
 
     def queues_and_recorders_of(self, worker: str) -> tuple[list[str], list[str]]:
         """Return what a worker of ours says it consumes, and its flight recorders."""
@@ -234,16 +235,8 @@ class Membership:
         It walks through all keys of the database, some at a time.
         """
         prefix = self._layout.acks_of("")[:-1]
-        pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^-" else bytes([c]) for c in prefix)
-        found = set()
-        cursor: Any = b"0"
         with self._links.borrow() as link:
-            while True:
-                command = (b"SCAN", cursor, b"MATCH", pattern + b"*", b"COUNT", 1000)
-                [[cursor, keys]] = link.call([command])
-                found.update(keys)
-                if int(cursor) == 0:
-                    break
+            found = scan_keys(link, prefix)
         return [self._layout.worker_and_queue(key) for key in sorted(found)]
 
 
@@ -254,13 +247,6 @@ def _siblings(workers: Sequence[bytes]) -> Iterable[Sibling]:
             where = json.loads(text)
             if where["host"] == _host():
                 yield Sibling(worker.decode(), int(where["pid"]), str(where["started"]))
-
-
-def _flat(answer: Any) -> Sequence[bytes]:
-    """Return the answer to HGETALL as version 2 of the protocol gives it."""
-    if isinstance(answer, dict):
-        return [part for pair in answer.items() for part in pair]
-    return answer or []
 
 
 def _host() -> str:

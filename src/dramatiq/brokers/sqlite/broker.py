@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from ...common import current_millis, q_name
 from ...errors import BrokerConnectionError, QueueJoinTimeout
 from ...failpoints import hit
-from ...inspection import DeadLetter, QueueCounts
 from ...sqlite import DEFAULT_PATH, open_database, path_of_url
 from .._store import StoreBroker
 from .caretaker import Caretaker, News
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ...delivery import Envelope
+    from ...inspection import Inspection
 
 __all__ = ["SQLiteBroker"]
 
@@ -36,6 +36,8 @@ DONE_TTL = 3_600_000
 JOIN_INTERVAL = 20
 #: Messages that are stored together from which on it is worth to see if they fit on the disk.
 MANY = 100
+#: Most dead letters dropped by one transaction.
+BATCH = 1000
 #: Bytes a message takes beside its payload, indexes included.
 ROW_BYTES = 200
 
@@ -81,7 +83,8 @@ class SQLiteBroker(StoreBroker):
         self.database = open_database(DEFAULT_PATH if path is None else path)
         self.database.synchronous = synchronous
         self.database.busy_timeout_ms = busy_timeout
-        self.database.ensure_schema("messages-1", schema())
+        self.database.ensure_schema("messages-1", schema("schema"))
+        self.database.ensure_schema("paused-1", schema("schema_paused"))
         self.dead_message_ttl = dead_message_ttl
         self._reset()
 
@@ -163,7 +166,8 @@ class SQLiteBroker(StoreBroker):
         """Drop what has expired, and take back what is leased to nobody."""
         now = current_millis()
         for queue_name in list(self.queues):
-            arguments = {"queue": queue_name, "before": now - self.dead_message_ttl}
+            before = now - self.dead_message_ttl
+            arguments = {"queue": queue_name, "before": before, "count": BATCH}
             while self._execute("purge_dead", arguments) > 0:
                 continue
         self._execute("purge_done", {"before": now - DONE_TTL})
@@ -177,6 +181,13 @@ class SQLiteBroker(StoreBroker):
         )
 
     # -- caring
+
+    @property
+    def inspection(self) -> Inspection:
+        """The door for whoever wants to look at queues and act on them."""
+        from .inspection import SQLiteInspection  # few processes of an application need it
+
+        return SQLiteInspection(self)
 
     def flush(self, queue_name: str) -> None:
         """Drop all messages of a queue but those that are being run, dead letters included."""
@@ -209,24 +220,6 @@ class SQLiteBroker(StoreBroker):
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)
             never.wait(interval / 1000)
-
-    def queue_counts(self, queue_name: str) -> QueueCounts:
-        """Return how many messages of a queue are in which state."""
-        arguments = {"queue": q_name(queue_name)}
-        row = self.database.read(
-            lambda connection: connection.execute(load("counts"), arguments).fetchone()
-        )
-        return QueueCounts(*row)
-
-    def dead_letters(self, queue_name: str, *, limit: int = 1000) -> list[DeadLetter]:
-        """Return dead letters of a queue, the newest first."""
-        name = q_name(queue_name)
-        rows = self.database.read(
-            lambda connection: connection.execute(
-                load("dead_letters"), {"queue": name, "count": limit}
-            ).fetchall()
-        )
-        return [DeadLetter(name, payload, why, died_at) for payload, why, died_at in rows]
 
     def close(self) -> None:
         """Give back what is held, stop the threads and close the file; a next use opens it."""

@@ -200,11 +200,12 @@ class SQLiteConsumer(Consumer):
         raise error
 
     def _take(self, connection: sqlite3.Connection, count: int) -> Taken | None:
-        registered = "SELECT 1 FROM workers WHERE id = ?"
-        if connection.execute(registered, (self.owner,)).fetchone() is None:
-            self._is_struck_off = True
-            return None
         queue = {"queue": self.queue_name}
+        registered = {**queue, "owner": self.owner}
+        row = connection.execute(load("registered"), registered).fetchone()
+        self._is_struck_off = row is None
+        if row is None or row[0]:
+            return None  # or the queue is paused
         due = {**queue, "now": current_millis(), "count": self._batch_limit}
         connection.execute(load("promote"), due)
         if connection.execute("SELECT 1 FROM done LIMIT 1").fetchone():

@@ -38,9 +38,9 @@ def load(name: str) -> str:
     return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def schema() -> list[str]:
-    """Return the statements that create the tables."""
-    return [statement for statement in load("schema").split(";\n") if statement.strip()]
+def schema(name: str) -> list[str]:
+    """Return the statements of a file that creates tables."""
+    return [statement for statement in load(name).split(";\n") if statement.strip()]
 
 
 def json_list(numbers: Iterable[int]) -> str:

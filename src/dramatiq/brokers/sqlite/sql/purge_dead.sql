@@ -1,5 +1,5 @@
 DELETE FROM messages
 WHERE seq IN (
     SELECT seq FROM messages
-    WHERE state = 3 AND queue = :queue AND position <= :before LIMIT 1000
+    WHERE state = 3 AND queue = :queue AND position <= :before LIMIT :count
 )

@@ -1,0 +1,5 @@
+-- The newest first.
+SELECT seq, queue, state, prio, position, owner, crashes, why, CAST(payload AS BLOB)
+FROM messages
+WHERE state = 3 AND queue = :queue AND position >= :since AND (position, seq) < (:position, :seq)
+ORDER BY position DESC, seq DESC LIMIT :count

@@ -1,0 +1,2 @@
+-- Queues of which nothing is taken.
+CREATE TABLE paused (queue TEXT PRIMARY KEY) WITHOUT ROWID;

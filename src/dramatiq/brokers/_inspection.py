@@ -169,6 +169,13 @@ class StoreInspection(Inspection):
     ) -> Page:
         """Return messages of one state; see `Inspection.messages`."""
         matches = Matcher(selection)
+        keys = selection.keys
+        if state is State.DEAD and keys is not None and cursor is None and len(keys) <= limit:
+            # Looked up rather than looked for.
+            found = [info for _, letters in self._batches(selection, BATCH) for info in letters]
+            found.reverse()
+            found.sort(key=lambda info: info.died_at or 0, reverse=True)
+            return Page(found, None)
         is_filtered = selection != Selection(queue_name=selection.queue_name)
         count = BATCH if is_filtered else max(1, min(BATCH, limit + 1))
         items: list[MessageInfo] = []

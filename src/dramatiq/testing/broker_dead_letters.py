@@ -218,7 +218,8 @@ class DeadLetterTests(DeadLetterSuite):
         selection = Selection("default", keys=[infos[1].key, infos[1].key, "31337"])
 
         assert inspection.count_dead(selection) == 1
-        assert inspection.messages(State.DEAD, selection).items == [infos[1]]
+        for limit in (1, 100):
+            assert inspection.messages(State.DEAD, selection, limit=limit).items == [infos[1]]
         assert inspection.requeue(selection) == 1
         assert inspection.requeue(selection) == 0
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from ..compat import file_or_stderr
 from .failures import RET_IMPORT, RET_KILLED, RET_PIDFILE
-from .logs import LogSink, setup_parent_logging
+from .logs import setup_parent_logging
 from .parser import make_argument_parser
 from .pidfile import PidFileError, remove_pidfile, setup_pidfile
 from .signals import HANDLED_SIGNALS, SignalInbox, try_block_signals, try_unblock_signals
+from .sink import LogSink
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ def main(args: argparse.Namespace | None = None) -> int:
     log_file = getattr(args, "log_file", None)
     try:
         with file_or_stderr(log_file) as stream:
-            logger = setup_parent_logging(args, stream=stream)
-            code, wants_reload = _supervise(args, logger, LogSink(stream))
+            sink = LogSink(stream)
+            logger = setup_parent_logging(args, stream=sink.as_stream())
+            try:
+                code, wants_reload = _supervise(args, logger, sink)
+            finally:
+                sink.close()
             if wants_reload:
                 return _start_anew(logger)
             if not is_program:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from selectors import BaseSelector
     from typing import TextIO
 
+    from .sink import LogSink
+
 LOGFORMAT = (
     "[%(asctime)s] [PID %(process)d] [%(threadName)s] [%(name)s] [%(levelname)s] %(message)s"
 )
@@ -115,27 +117,6 @@ class LineStream(StreamablePipe):
         """Send the unfinished lines of all threads, when none of them writes any more."""
         while self._held:
             super().write(self._held.popitem()[1])
-
-
-class LogSink:
-    """Where the lines of all processes end.
-
-    Args:
-        stream: Standard error or the log file.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, data: bytes) -> None:
-        """Pass complete lines on at once. Undecodable bytes are replaced.
-
-        A full disk or a terminal that was closed must not stop the workers: what cannot be
-        written is dropped.
-        """
-        with suppress(OSError):
-            self.stream.write(data.decode("utf-8", errors="replace"))
-            self.stream.flush()
 
 
 class LogReader:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from selectors import BaseSelector
 
     from .channel import BootReport, Closeable
-    from .logs import LogReader, LogSink
+    from .logs import LogReader
     from .restart import RestartHistory
+    from .sink import LogSink
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from .channel import BootReport, Closeable
-    from .logs import LogSink
     from .signals import SignalInbox
+    from .sink import LogSink
 
 #: Seconds that a process has to obey a second request to stop before it is killed.
 KILL_GRACE_S = 0.5
@@ -87,6 +87,7 @@ class Supervisor:
             The exit code of the program.
         """
         self._selector.register(self._inbox.reader, EVENT_READ, self._take_signals)
+        self._loop.sink.attach(self._selector)
         fork_timeout_s = getattr(self._args, "worker_fork_timeout", 30_000) / 1000
         self._forks_due_at = time.monotonic() + fork_timeout_s
         try:
@@ -102,6 +103,7 @@ class Supervisor:
             # If this loop fails, the children see the end of the lifeline and stop by themselves.
             self._lifeline_holder.close()
             self._lifeline.close()
+            self._loop.sink.detach()
             self._selector.close()
         return self._exit_code
 

@@ -50,7 +50,6 @@ MISTAKES = {
     "no processes": (["app", "-p", "0"], 2, "usage: dramatiq", "must be 1 or more, not 0."),
     "no threads": (["app", "-t", "0"], 2, "usage: dramatiq", "must be 1 or more, not 0."),
     "no such option": (["app", "--nope"], 2, "usage: dramatiq", "unrecognized arguments: --nope"),
-    "watching sources": (["app", "--watch", "."], 2, "CRITICAL", "--watch is not available"),
 }
 
 

@@ -41,7 +41,13 @@ PATIENCE_S = 1.0
 #: Seconds that the last lines may take at the end.
 LAST_WORDS_S = 5.0
 
-DROPPED = "[dramatiq] {} lines of the log were dropped here, because they could not be written.\n"
+
+def describe_gap(dropped: int) -> str:
+    """Return the line that stands for lines that were dropped."""
+    return (
+        f"[dramatiq] {dropped} lines of the log were dropped here, because they could not be "
+        "written."
+    )
 
 
 class LogSink:
@@ -51,14 +57,16 @@ class LogSink:
 
     Args:
         stream: Standard error or the log file; what has no descriptor is written to directly.
+        describe_gap: Makes the line that stands for so many dropped ones.
 
     Attributes:
         dropped: Lines that were dropped and not yet spoken of.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, describe_gap: Callable[[int], str] = describe_gap) -> None:
         self.stream = stream
         self.dropped = 0
+        self._describe_gap = describe_gap
         self._held = bytearray()
         self._ends_line = True
         self._is_stuck = False
@@ -150,7 +158,7 @@ class LogSink:
 
     def _tell_of_gap(self) -> None:
         start = b"" if self._ends_line else b"\n"
-        notice = start + DROPPED.format(self.dropped).encode()
+        notice = start + self._describe_gap(self.dropped).encode() + b"\n"
         written = self._write_out(notice)
         if written:
             self.dropped = 0

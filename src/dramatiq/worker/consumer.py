@@ -74,6 +74,9 @@ class ConsumerThread(Thread):
         self.running = False
         self.paused = False
         self.paused_event = Event()
+        #: What this thread got so far, and how often it asked and got nothing: to notice idleness.
+        self.received = 0
+        self.empty_fetches = 0
         self._pace = Prefetch(None if follow_pace else prefetch)
         self._free_slots = free_slots or (lambda _: prefetch)
         self._dispatch = dispatch or work_queue.add
@@ -205,7 +208,9 @@ class ConsumerThread(Thread):
             self._wait(self._parking.wait_ms(self.worker_timeout))
         else:
             timeout_ms = self._parking.wait_ms(self.worker_timeout)
-            self._receive(consumer.fetch(self.prefetch, timeout_ms))
+            messages = consumer.fetch(self.prefetch, timeout_ms)
+            self.empty_fetches += not messages
+            self._receive(messages)
         self.handle_delayed_messages()
 
     def _step_owned(self, consumer: Consumer) -> None:
@@ -226,6 +231,7 @@ class ConsumerThread(Thread):
         finally:
             self._inbox.done_waiting()
         self._confirm(settlements, confirmed)
+        self.empty_fetches += bool(wanted and not messages)
         self._receive(messages)
 
     def _wait(self, timeout_ms: float) -> None:
@@ -257,6 +263,7 @@ class ConsumerThread(Thread):
         if not messages:
             return
         self._held += len(messages)
+        self.received += len(messages)
         if not self._fetching:
             # They came while we were told to stop: nobody would start them.
             self.requeue_messages(messages)

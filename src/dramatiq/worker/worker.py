@@ -47,6 +47,7 @@ class Worker:
         worker_threads: How many threads run plain actors.
         async_slots: How many async actors run at a time, without holding a thread while they
             wait. 0 runs them as 2.x does, one per worker thread.
+        exclude_queues: Names of queues not to consume, also those declared later.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class Worker:
         worker_timeout: int = settings.WORKER_TIMEOUT,
         worker_threads: int = 8,
         async_slots: int = 100,
+        exclude_queues: Iterable[str] | None = None,
     ) -> None:
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.consumer_whitelist = queues and set(queues)
+        self.excluded_queues = frozenset(exclude_queues or ())
         self.consumers: dict[str, ConsumerThread] = {}
         self.worker_threads = worker_threads
         self.worker_timeout = worker_timeout
@@ -158,6 +161,13 @@ class Worker:
             self._recorder.close()
         self.broker.emit_after("worker_shutdown", self)
         self.logger.info("Worker has been shut down.")
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether messages are waiting or running in this worker."""
+        return self.work_queue.unfinished > 0 or (
+            self._loop is not None and self._loop.unfinished > 0
+        )
 
     def join(self) -> None:
         """Wait until there is nothing parked, waiting or running in this worker."""
@@ -267,6 +277,8 @@ class Worker:
     def add_consumer(self, queue_name: str, *, is_delay_queue: bool) -> None:
         """Start to consume a queue, unless it is consumed already or not wanted."""
         if self.consumer_whitelist and q_name(queue_name) not in self.consumer_whitelist:
+            return
+        if q_name(queue_name) in self.excluded_queues:
             return
         is_delay_queue = is_delay_queue or queue_name == dq_name(queue_name)
         with self._lock:

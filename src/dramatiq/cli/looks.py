@@ -1,0 +1,65 @@
+"""What a worker process looks at from time to time while it is ready."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .channel import Note, Wish
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..worker import Worker
+    from .burst import BurstWatch
+    from .channel import ChildChannel
+    from .limits import Limits
+
+#: Milliseconds between two looks at the memory of a process in which no message ends.
+MEMORY_INTERVAL_MS = 1000
+
+#: The same for whether a burst is over.
+BURST_INTERVAL_MS = 50
+
+
+class Looks:
+    """Watches for the end of a burst and for the limits of this process. Main thread only.
+
+    Args:
+        args: The command line.
+        worker: The running worker.
+        channel: To tell the supervisor.
+
+    Attributes:
+        interval_ms: Milliseconds until the next look; None if none is needed.
+    """
+
+    def __init__(self, args: argparse.Namespace, worker: Worker, channel: ChildChannel) -> None:
+        self.interval_ms: int | None = None
+        self._channel = channel
+        self._burst: BurstWatch | None = None
+        self._limits: Limits | None = None
+        max_messages = getattr(args, "max_messages", None)
+        max_memory = getattr(args, "max_memory", None)
+        if max_messages or max_memory:
+            from .limits import Limits  # only for those who ask for it
+
+            self._limits = Limits(max_messages, max_memory, self._ask_for_replacement)
+            worker.broker.middleware.append(self._limits)
+            self.interval_ms = MEMORY_INTERVAL_MS if max_memory else None
+        if getattr(args, "burst", False):
+            from .burst import BurstWatch  # as above
+
+            self._burst = BurstWatch(worker)
+            self.interval_ms = BURST_INTERVAL_MS
+
+    def is_over(self) -> bool:
+        """Look, and tell whether the burst is over."""
+        if self._limits is not None:
+            self._limits.look()
+        if self._burst is None or not self._burst.is_over():
+            return False
+        self._channel.send_report(Note(Wish.END, "has nothing left to do"))
+        return True
+
+    def _ask_for_replacement(self, reason: str) -> None:
+        self._channel.send_report(Note(Wish.REPLACEMENT, reason))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -210,14 +212,22 @@ def test_a_process_is_replaced_after_so_many_messages(write_module, run, on_sqli
     program = run("app", "send", "-p", "1", "-t", "2", "--max-messages", "100")
 
     eventually(lambda: len({number for number, _ in marks(program)}) == 301, "all messages")
-    program.wait_for("asks to be replaced").wait_for("is replaced by")
+    program.wait_for("asks to be replaced").wait_for("is replaced by").wait_until_ready(2)
+    old, new = program.worker_pids()
+    eventually(lambda: not is_alive(old), "the end of the old process")
+    subprocess.run(
+        [sys.executable, "-c", "from app import work; work.send(301)"],
+        cwd=program.directory,
+        check=True,
+        timeout=30,
+    )
+    eventually(lambda: (301, new) in marks(program), "a message in the new process")
 
     assert re.search(r"has processed (9\d|100) messages", program.output)
     assert [] == [line for line in program.output.splitlines() if "[ERROR]" in line]
     assert program.stop() == 0
     numbers = [number for number, _ in marks(program) if number]
-    assert sorted(numbers) == list(range(1, 301))
-    assert len({pid for _, pid in marks(program)}) > 1
+    assert sorted(numbers) == list(range(1, 302))
 
 
 def test_a_process_that_takes_too_much_memory_is_replaced_and_its_sibling_is_not(write_module, run):

@@ -114,9 +114,8 @@ def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChann
     switch.logger = logger = setup_worker_logging(args, worker_id, stream)
     broker, worker, report = _boot_or_fail(args, channel, switch)
 
-    looks = Looks(args, worker, channel)
+    looks = Looks(args, worker, channel, logger)
     channel.send_report(report)
-    logger.info("Worker process is ready.")
     switch.wait(channel.lifeline.fileno(), channel.relief.fileno(), looks)
 
     logger.info("Stopping: running messages finish, the others return to their queues.")

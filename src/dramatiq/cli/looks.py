@@ -1,4 +1,4 @@
-"""What a worker process looks at from time to time while it is ready."""
+"""What the main thread of a worker process looks at from time to time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ from .channel import Note, Wish
 
 if TYPE_CHECKING:
     import argparse
+    import logging
 
     from ..worker import Worker
     from .burst import BurstWatch
     from .channel import ChildChannel
     from .limits import Limits
+
+#: Milliseconds between two looks at whether the queues are consumed, after the start.
+READY_INTERVAL_MS = 5
+
+#: How many of these; then the broker cannot be reached, as it seems.
+QUICK_LOOKS = 100
+
+#: Milliseconds while the broker cannot be reached.
+OUTAGE_INTERVAL_MS = 100
 
 #: Milliseconds between two looks at the memory of a process in which no message ends.
 MEMORY_INTERVAL_MS = 1000
@@ -22,19 +32,27 @@ BURST_INTERVAL_MS = 50
 
 
 class Looks:
-    """Watches for the end of a burst and for the limits of this process. Main thread only.
+    """Watches for the beginning, the end of a burst and the limits. Main thread only.
 
     Args:
         args: The command line.
         worker: The running worker.
         channel: To tell the supervisor.
-
-    Attributes:
-        interval_ms: Milliseconds until the next look; None if none is needed.
+        logger: Of this process.
     """
 
-    def __init__(self, args: argparse.Namespace, worker: Worker, channel: ChildChannel) -> None:
-        self.interval_ms: int | None = None
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        worker: Worker,
+        channel: ChildChannel,
+        logger: logging.Logger,
+    ) -> None:
+        self._interval_ms: int | None = None
+        self._worker = worker
+        self._logger = logger
+        self._looks_left = QUICK_LOOKS
+        self._is_ready = False
         self._channel = channel
         self._burst: BurstWatch | None = None
         self._limits: Limits | None = None
@@ -45,15 +63,26 @@ class Looks:
 
             self._limits = Limits(max_messages, max_memory, self._ask_for_replacement)
             worker.broker.middleware.append(self._limits)
-            self.interval_ms = MEMORY_INTERVAL_MS if max_memory else None
+            self._interval_ms = MEMORY_INTERVAL_MS if max_memory else None
         if getattr(args, "burst", False):
             from .burst import BurstWatch  # as above
 
             self._burst = BurstWatch(worker)
-            self.interval_ms = BURST_INTERVAL_MS
+            self._interval_ms = BURST_INTERVAL_MS
+
+    @property
+    def interval_ms(self) -> int | None:
+        """Milliseconds until the next look; None if none is needed."""
+        if self._is_ready:
+            return self._interval_ms
+        return READY_INTERVAL_MS if self._looks_left > 0 else OUTAGE_INTERVAL_MS
 
     def is_over(self) -> bool:
         """Look, and tell whether the burst is over."""
+        self._looks_left -= 1
+        if not self._is_ready and self._worker.is_consuming:
+            self._is_ready = True
+            self._logger.info("Worker process is ready.")
         if self._limits is not None:
             self._limits.look()
         if self._burst is None or not self._burst.is_over():

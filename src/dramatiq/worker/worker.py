@@ -18,6 +18,7 @@ from ..errors import BrokerConnectionError
 from ..logging import get_logger
 from ..middleware import Middleware
 from .consumer import ConsumerThread
+from .outage import Outage
 from .threads import WorkerThread
 from .work_queue import WorkQueue
 
@@ -77,6 +78,7 @@ class Worker:
             1000 * worker_threads, MAX_PREFETCH
         )
         self._lock = Lock()
+        self._outage = Outage()
         self._recorder: FlightRecorder | None = None
         self._loop: LoopRunner | None = None
         self._middleware: _WorkerMiddleware | None = None
@@ -161,6 +163,11 @@ class Worker:
             self._recorder.close()
         self.broker.emit_after("worker_shutdown", self)
         self.logger.info("Worker has been shut down.")
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether the broker can be used, for all of the queues."""
+        return all(consumer.is_consuming for consumer in self._consumer_threads())
 
     @property
     def is_busy(self) -> bool:
@@ -294,6 +301,7 @@ class Worker:
                 free_slots=self.free_slots,
                 dispatch=self.dispatch,
             )
+        consumer.outage = self._outage
         if self._is_paused:
             consumer.pause()
         consumer.start()

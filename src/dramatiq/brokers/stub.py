@@ -19,6 +19,7 @@ from ..common import current_millis, dq_name, iter_queue, join_queue
 from ..delivery import Outcome, Settlement
 from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
 from ..message import Message
+from ..mistakes import close_match
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,7 +72,13 @@ class StubBroker(Broker):
         try:
             return self.queues[queue_name]
         except KeyError:
-            raise QueueNotFound(queue_name) from None
+            error = QueueNotFound(queue_name)
+            known = ", ".join(sorted(self.get_declared_queues() - self.delay_queues)) or "none"
+            error.add_note(
+                f"No actor declares a queue {queue_name!r} (known: {known})."
+                + close_match(queue_name, self.queues)
+            )
+            raise error from None
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Store ``message``; see `Broker.enqueue`.
@@ -110,8 +117,12 @@ class StubBroker(Broker):
         )
 
     def flush(self, queue_name: str) -> None:
-        """Drop all messages of one queue; its delay queue is another one."""
-        queue = self.queues[queue_name]
+        """Drop all messages of one queue; its delay queue is another one.
+
+        Raises:
+            QueueNotFound: If the queue was not declared.
+        """
+        queue = self._queue(queue_name)
         for _ in iter_queue(queue):
             queue.task_done()
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..actor import Actor
 from ..broker import Broker, get_broker
+from ..mistakes import close_match
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from types import ModuleType
 
 #: How many names a hint lists at most.
@@ -86,14 +86,6 @@ def import_broker(value: str) -> tuple[ModuleType, Broker]:
     )
 
 
-def close_matches(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the known name that is most alike, or an empty string."""
-    from difflib import get_close_matches
-
-    matches = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
-
-
 def _refuse_file_name(value: str, module_name: str) -> None:
     """Say what to write instead of the path of a file, before anything of it is run."""
     is_path = os.sep in module_name or module_name.startswith(".")
@@ -128,7 +120,7 @@ def _import_module(module_name: str) -> ModuleType:
 def _module_hint(missing: str) -> str:
     package, _, name = missing.rpartition(".")
     known = sorted(_modules_in(package))
-    hint = close_matches(name, known)
+    hint = close_match(name, known)
     if known:
         listed = ", ".join(known[:NAMES_LISTED])
         more = ", ..." if len(known) > NAMES_LISTED else ""
@@ -158,7 +150,7 @@ def _modules_in(package: str) -> set[str]:
 
 
 def _attribute_hint(module_name: str, owner: Any, name: str, attribute: str) -> str:
-    hint = close_matches(name, (known for known in dir(owner) if not known.startswith("_")))
+    hint = close_match(name, (known for known in dir(owner) if not known.startswith("_")))
     if "." in attribute:
         return hint
     return hint + _brokers_hint(module_name, owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .imports import close_matches
+from ..mistakes import close_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -73,7 +73,7 @@ def warn_about_queues(broker: Broker, queues: Collection[str] | None) -> list[st
     known = _actors_by_queue(broker)
     return [
         f"No actor uses queue {name!r} (known: {', '.join(sorted(known)) or 'none'})."
-        + close_matches(name, known)
+        + close_match(name, known)
         for name in queues or ()
         if name not in known
     ]

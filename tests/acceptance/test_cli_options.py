@@ -22,9 +22,16 @@ MAIL = """
 
 
 @pytest.fixture
-def send(tmp_path, monkeypatch, write_module):
-    """Write an application on SQLite, and run a line of Python with it."""
-    monkeypatch.setenv("DRAMATIQ_BROKER_URL", "sqlite:///dramatiq.db")
+def url(request):
+    if getattr(request, "param", "sqlite") == "redis":
+        return request.getfixturevalue("redis_server").url.removesuffix("/0") + "/9"
+    return "sqlite:///dramatiq.db"
+
+
+@pytest.fixture
+def send(tmp_path, monkeypatch, write_module, url):
+    """Write an application, and run a line of Python with it."""
+    monkeypatch.setenv("DRAMATIQ_BROKER_URL", url)
     write_module(
         "app",
         """
@@ -52,13 +59,15 @@ def send(tmp_path, monkeypatch, write_module):
     return run_line
 
 
+@pytest.mark.parametrize("url", ["sqlite", "redis"], indirect=True)
 def test_a_burst_ends_when_nothing_is_left_that_is_due(run, send):
     send("spread.send(6); fail.send(); spread.send_with_options(args=(99,), delay=60_000)")
+    send("spread.send_with_options(args=(0,), delay=1)")  # due by the time it is looked for
 
     program = run("app", "-p", "2", "-t", "2", "--burst")
 
     assert program.wait() == 0
-    assert program.output.count("ran ") == 2**7 - 1
+    assert program.output.count("ran ") == 2**7 - 1 + 1
     assert "ran 99" not in program.output
     assert program.output.count("has nothing left to do") == 2
 

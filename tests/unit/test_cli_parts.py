@@ -83,16 +83,14 @@ def test_memory_is_measured():
 
 
 class FakeConsumer:
-    def __init__(self, hands_out=True):
+    def __init__(self):
         self.received = self.empty_fetches = 0
-        self.consumer = self
-        self.hands_out = hands_out
 
 
 class FakeWorker:
     def __init__(self):
         self.is_busy = False
-        self.consumers = {"default": FakeConsumer(), "default.DQ": FakeConsumer(hands_out=False)}
+        self.consumers = {"default": FakeConsumer(), "default.DQ": FakeConsumer()}
 
 
 def test_a_burst_is_over_after_two_empty_fetches_while_nothing_runs():
@@ -104,8 +102,10 @@ def test_a_burst_is_over_after_two_empty_fetches_while_nothing_runs():
     for _ in range(2):
         consumer.empty_fetches += 1
         seen.append(watch.is_over())
+    worker.consumers["default.DQ"].empty_fetches += 2
+    seen.append(watch.is_over())
 
-    assert seen == [False, False, True]
+    assert seen == [False, False, False, True]
 
 
 @pytest.mark.parametrize("what", ["message", "work", "queue"])
@@ -125,12 +125,10 @@ def test_whatever_happens_meanwhile_begins_the_wait_anew(what):
     else:
         worker.consumers["new"] = FakeConsumer()
     seen = [watch.is_over()]
-    for each in worker.consumers.values():
-        each.empty_fetches += 1
-    seen.append(watch.is_over())
-    for each in worker.consumers.values():
-        each.empty_fetches += 1
-    seen.append(watch.is_over())
+    for _ in range(2):
+        for each in worker.consumers.values():
+            each.empty_fetches += 1
+        seen.append(watch.is_over())
 
     assert seen == [False, False, True]
 

@@ -19,7 +19,8 @@ class BurstWatch:
     """Watches one worker; for a single thread.
 
     It needs nothing of the broker but that a fetch finds what is due. Messages that siblings hold
-    are theirs to finish, and so are those that these send. Delayed messages are not waited for.
+    are theirs to finish, and so are those that these send. Delayed messages are not waited for, but
+    those that are due by now are: the consumers of delay queues have to come back empty-handed too.
 
     Args:
         worker: The running worker.
@@ -37,8 +38,6 @@ class BurstWatch:
         now = {
             name: (consumer.received, consumer.empty_fetches)
             for name, consumer in tuple(self._worker.consumers.items())
-            # One that cares for a delay queue in its broker hands nothing out.
-            if consumer.consumer is None or consumer.consumer.hands_out
         }
         if now.keys() != self._before.keys():
             self._before = now

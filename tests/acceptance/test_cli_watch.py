@@ -35,6 +35,18 @@ def test_a_changed_source_is_loaded(write_module, start, how):
     assert program.stop() == 0
 
 
+def test_a_source_that_is_saved_twice_in_a_second_is_loaded_twice(write_module, start):
+    # With the same size: bytecode of the first version would pass for that of the second.
+    program = start()
+
+    write_module("app", "print('version two')")
+    program.wait_for("version two").wait_until_ready(2)
+    write_module("app", "print('version six')")
+
+    program.wait_for("version six").wait_until_ready(3)
+    assert program.stop() == 0
+
+
 @POLLING
 def test_a_touched_source_is_loaded_and_one_that_is_merely_opened_is_not(tmp_path, start, how):
     (tmp_path / "other.py").touch()

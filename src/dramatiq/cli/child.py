@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import random
@@ -137,6 +138,11 @@ def _boot_or_fail(
 
 def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker, BootReport]:
     """Import the application and start its worker."""
+    # As it is on disk: the supervisor may have looked into its directories before they changed.
+    importlib.invalidate_caches()
+    if getattr(args, "watch", None):
+        # It would be taken for that of a source that is saved again within the same second.
+        sys.dont_write_bytecode = True
     _, broker = import_broker(args.broker)
     broker.emit_after("process_boot")
     for module_name in getattr(args, "modules", ()):

@@ -13,6 +13,7 @@ from ..broker import Broker, get_broker
 from ..mistakes import close_match
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
 
 #: How many names a hint lists at most.
@@ -86,6 +87,11 @@ def import_broker(value: str) -> tuple[ModuleType, Broker]:
     )
 
 
+def close_matches(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the known name that is most alike, or an empty string."""
+    return close_match(name, known)
+
+
 def _refuse_file_name(value: str, module_name: str) -> None:
     """Say what to write instead of the path of a file, before anything of it is run."""
     is_path = os.sep in module_name or module_name.startswith(".")
@@ -120,7 +126,7 @@ def _import_module(module_name: str) -> ModuleType:
 def _module_hint(missing: str) -> str:
     package, _, name = missing.rpartition(".")
     known = sorted(_modules_in(package))
-    hint = close_match(name, known)
+    hint = close_matches(name, known)
     if known:
         listed = ", ".join(known[:NAMES_LISTED])
         more = ", ..." if len(known) > NAMES_LISTED else ""
@@ -150,7 +156,7 @@ def _modules_in(package: str) -> set[str]:
 
 
 def _attribute_hint(module_name: str, owner: Any, name: str, attribute: str) -> str:
-    hint = close_match(name, (known for known in dir(owner) if not known.startswith("_")))
+    hint = close_matches(name, (known for known in dir(owner) if not known.startswith("_")))
     if "." in attribute:
         return hint
     return hint + _brokers_hint(module_name, owner)

@@ -172,9 +172,8 @@ class Worker:
     @property
     def is_busy(self) -> bool:
         """Whether messages are waiting or running in this worker."""
-        return self.work_queue.unfinished > 0 or (
-            self._loop is not None and self._loop.unfinished > 0
-        )
+        on_loop = 0 if self._loop is None else self._loop.unfinished
+        return self.work_queue.unfinished + on_loop > 0
 
     def join(self) -> None:
         """Wait until there is nothing parked, waiting or running in this worker."""
@@ -283,9 +282,9 @@ class Worker:
 
     def add_consumer(self, queue_name: str, *, is_delay_queue: bool) -> None:
         """Start to consume a queue, unless it is consumed already or not wanted."""
-        if self.consumer_whitelist and q_name(queue_name) not in self.consumer_whitelist:
-            return
-        if q_name(queue_name) in self.excluded_queues:
+        name = q_name(queue_name)
+        is_wanted = not self.consumer_whitelist or name in self.consumer_whitelist
+        if not is_wanted or name in self.excluded_queues:
             return
         is_delay_queue = is_delay_queue or queue_name == dq_name(queue_name)
         with self._lock:
@@ -367,11 +366,8 @@ class Worker:
                 )
 
     def _has_work(self) -> bool:
-        return (
-            any(consumer.delay_queue.unfinished_tasks for consumer in self._consumer_threads())
-            or self.work_queue.unfinished > 0
-            or (self._loop is not None and self._loop.unfinished > 0)
-        )
+        consumers = self._consumer_threads()
+        return self.is_busy or any(each.delay_queue.unfinished_tasks for each in consumers)
 
 
 class _WorkerMiddleware(Middleware):

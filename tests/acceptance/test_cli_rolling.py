@@ -275,3 +275,15 @@ def test_a_process_goes_on_when_its_replacement_does_not_boot(write_module, run)
     (program.directory / "broken").unlink()
     program.wait_for("is replaced by")
     assert program.stop() == 0
+
+
+def test_a_hangup_while_the_first_processes_boot_is_a_roll_too(write_module, run):
+    write_module("app", "print('importing')\nwhile not os.path.exists('go'): time.sleep(0.01)")
+    program = run("app", *TWO).wait_for("importing", 2)
+
+    program.send(signal.SIGHUP).wait_for("importing", 3)
+    (program.directory / "go").touch()
+
+    program.wait_for("have been replaced")
+    eventually(lambda: len(children_of(program)) == 2, "two workers")
+    assert program.stop() == 0

@@ -113,10 +113,10 @@ def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChann
     _enter(channel, switch.install)
     stream = open_log_pipe(channel.log.fileno())
     switch.logger = logger = setup_worker_logging(args, worker_id, stream)
-    broker, worker, report = _boot_or_fail(args, channel, switch)
+    broker, worker, looks, report = _boot_or_fail(args, channel, switch, logger)
 
-    looks = Looks(args, worker, channel, logger)
     channel.send_report(report)
+    looks.begin()
     switch.wait(channel.lifeline.fileno(), channel.relief.fileno(), looks)
 
     logger.info("Stopping: running messages finish, the others return to their queues.")
@@ -128,15 +128,17 @@ def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChann
 
 
 def _boot_or_fail(
-    args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch
-) -> tuple[Broker, Worker, BootReport]:
+    args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch, logger: logging.Logger
+) -> tuple[Broker, Worker, Looks, BootReport]:
     try:
-        return _boot(args, switch)
+        return _boot(args, channel, switch, logger)
     except (Exception, SystemExit) as error:  # user code may raise anything
         _fail(args, channel, error)
 
 
-def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker, BootReport]:
+def _boot(
+    args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch, logger: logging.Logger
+) -> tuple[Broker, Worker, Looks, BootReport]:
     """Import the application and start its worker."""
     # As it is on disk: the supervisor may have looked into its directories before they changed.
     importlib.invalidate_caches()
@@ -159,6 +161,7 @@ def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker,
         add_context(broker)
     worker = _make_worker(args, broker, queues)
     forks = [_import_path(function) for each in broker.middleware for function in each.forks]
+    looks = Looks(args, worker, channel, logger)
     switch.is_booting = False
     worker.start()
     report = BootReport(
@@ -166,7 +169,7 @@ def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker,
         warnings=warnings,
         forks=forks,
     )
-    return broker, worker, report
+    return broker, worker, looks, report
 
 
 def _make_worker(args: argparse.Namespace, broker: Broker, queues: list[str] | None) -> Worker:

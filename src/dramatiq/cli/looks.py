@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from .channel import Note, Wish
@@ -36,7 +37,7 @@ class Looks:
 
     Args:
         args: The command line.
-        worker: The running worker.
+        worker: The worker, before it starts: its first message counts too.
         channel: To tell the supervisor.
         logger: Of this process.
     """
@@ -54,6 +55,9 @@ class Looks:
         self._looks_left = QUICK_LOOKS
         self._is_ready = False
         self._channel = channel
+        self._lock = Lock()
+        self._may_ask = False
+        self._reason: str | None = None
         self._burst: BurstWatch | None = None
         self._limits: Limits | None = None
         max_messages = getattr(args, "max_messages", None)
@@ -90,5 +94,19 @@ class Looks:
         self._channel.send_report(Note(Wish.END, "has nothing left to do"))
         return True
 
+    def begin(self) -> None:
+        """Let notes out from now on, when the report about booting has been sent."""
+        with self._lock:
+            self._may_ask = True
+            self._ask()
+
     def _ask_for_replacement(self, reason: str) -> None:
-        self._channel.send_report(Note(Wish.REPLACEMENT, reason))
+        """Take note that a limit is reached. From any thread."""
+        with self._lock:
+            self._reason = reason
+            self._ask()
+
+    def _ask(self) -> None:
+        if self._may_ask and self._reason is not None:
+            self._channel.send_report(Note(Wish.REPLACEMENT, self._reason))
+            self._reason = None

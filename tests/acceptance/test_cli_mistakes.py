@@ -192,13 +192,13 @@ def test_a_message_for_an_unknown_actor_is_explained_without_a_traceback(write_m
         """
         @dramatiq.actor
         def work():
-            broker.enqueue(dramatiq.Message("default", "wrok", (), {}, {}))
+            broker.enqueue(dramatiq.Message("default", "work2", (), {}, {}))
         """,
     )
 
     program = run("app", "-p", "1", "-t", "1").wait_for("which is not declared here (known: work)")
 
-    assert "of queue 'default' is for actor 'wrok'" in program.output
+    assert "of queue 'default' is for actor 'work2'" in program.output
     assert "Did you mean 'work'?" in program.output
     assert program.stop() == 0
     assert "Traceback" not in program.output

@@ -12,6 +12,7 @@ from .asyncio import async_to_sync
 from .broker import Broker, get_broker
 from .logging import get_logger
 from .message import Message, make_message
+from .mistakes import Advisor, already_registered
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -73,7 +74,7 @@ class Actor(Generic[P, R]):
         options: dict[str, Any],
     ) -> None:
         if actor_name in broker.actors:
-            raise ValueError(f"An actor named {actor_name!r} is already registered.")
+            raise already_registered(actor_name, broker.actors[actor_name], fn)
         if inspect.isasyncgenfunction(fn):
             raise TypeError(
                 f"Actor {actor_name!r} is an async generator: it would yield to nobody. "
@@ -86,6 +87,7 @@ class Actor(Generic[P, R]):
             self.fn = async_to_sync(fn)
         self._own_fn = self.fn
         self.broker = broker
+        self._advisor = Advisor(actor_name, self.logger)
         self.actor_name = actor_name
         self.queue_name = queue_name
         self.priority = priority
@@ -114,6 +116,8 @@ class Actor(Generic[P, R]):
         Raises:
             TypeError: If one of those two is something else.
         """
+        if options and not options.keys() <= self.broker.actor_options:
+            self._advisor.look_at_options(options, self.broker.actor_options)
         for name in ("on_failure", "on_success") if options else ():
             callback = options.get(name)
             if isinstance(callback, Actor):
@@ -148,6 +152,7 @@ class Actor(Generic[P, R]):
             BrokerError: If the broker cannot take it.
         """
         message = self.message_with_options(args=args, kwargs=kwargs, **options)
+        self._look_at(message)
         return self.broker.enqueue(message, delay=_milliseconds(delay))
 
     def send_many(
@@ -169,11 +174,14 @@ class Actor(Generic[P, R]):
             BrokerError: If the broker cannot take them; some may have been sent.
         """
         messages = [self._message_of_call(call, options) for call in calls]
+        for message in messages:
+            self._look_at(message)
         return self.broker.enqueue_many(messages, delay=_milliseconds(delay))
 
     async def send_async(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """Send a message from a coroutine, without blocking its event loop."""
         message = self.message_with_options(args=args, kwargs=kwargs)
+        self._look_at(message)
         return await self.broker.enqueue_async(message)
 
     def _message_of_call(self, call: Call, options: dict[str, Any]) -> Message[R]:
@@ -185,6 +193,11 @@ class Actor(Generic[P, R]):
             f"{self.actor_name}.send_many(): a call must be a tuple of positional arguments or a "
             f"mapping of keyword arguments, not {call!r}. For one argument write ({call!r},)."
         )
+
+    def _look_at(self, message: Message[Any]) -> None:
+        """Warn of a message that will fail, before it is sent on its own."""
+        is_own = self._coroutine_fn is not None and self.fn is self._own_fn
+        self._advisor.look_at_arguments(self._coroutine_fn if is_own else self.fn, message)  # type: ignore[arg-type]  # then it is there
 
     @property
     def coroutine_function(self) -> Callable[..., Coroutine[Any, Any, R]] | None:

@@ -13,7 +13,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import pylibmc  # type: ignore[import-untyped]
+try:
+    import pylibmc  # type: ignore[import-untyped]
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "Backends on memcached need the package pylibmc: pip install 'dramatiq[memcached]'",
+        name=error.name,
+    ) from None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

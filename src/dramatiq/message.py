@@ -192,7 +192,12 @@ class Message(Generic[R_co]):
         if backend is None:
             from .broker import get_broker  # the broker is built on messages
 
-            backend = get_broker().get_results_backend()
+            broker = get_broker()
+            backend = broker.get_results_backend()
+            for middleware in broker.middleware:
+                warn = getattr(middleware, "warn_if_not_stored", None)
+                if warn is not None:
+                    warn(broker, self)
         result: R_co = backend.get_result(self, block=block, timeout=timeout)
         return result
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 APP = """
@@ -50,7 +53,6 @@ MISTAKES = {
     "no processes": (["app", "-p", "0"], 2, "usage: dramatiq", "must be 1 or more, not 0."),
     "no threads": (["app", "-t", "0"], 2, "usage: dramatiq", "must be 1 or more, not 0."),
     "no such option": (["app", "--nope"], 2, "usage: dramatiq", "unrecognized arguments: --nope"),
-    "watching sources": (["app", "--watch", "."], 2, "CRITICAL", "--watch is not available"),
 }
 
 
@@ -77,6 +79,21 @@ def test_a_mistake_on_the_command_line_is_explained_once(write_module, run, name
         ("def f(:", 1, "SyntaxError: "),
         ("raise dramatiq.ConnectionFailed('refused')", 3, "ConnectionFailed: refused"),
         ("sys.exit('no settings')", 1, "called sys.exit('no settings')"),
+        (
+            "def add(): pass\ndramatiq.actor(add)\ndramatiq.actor(add)",
+            1,
+            "An actor named 'add' is already registered.\nThe first is declared at ",
+        ),
+        (
+            "@dramatiq.actor(max_retires=3)\ndef add(): pass",
+            1,
+            "undefined: max_retires (did you mean 'max_retries'?). Did you forget to add a",
+        ),
+        (
+            "sys.modules['redis'] = None\nimport dramatiq.brokers.redis",
+            2,
+            "need the package redis: pip install 'dramatiq[redis]'",
+        ),
     ],
 )
 def test_a_module_that_fails_is_shown_from_the_users_file_down(
@@ -116,3 +133,72 @@ def test_a_thread_of_the_application_does_not_keep_a_failed_boot_alive(write_mod
     program = run("app", "-p", "2")
 
     assert program.wait() == 1
+
+
+NO_SERVER = """
+from dramatiq.brokers.redis import RedisBroker
+broker = RedisBroker(url="redis://user:secret@127.0.0.1:1/0")
+dramatiq.actor(print, broker=broker).send()
+"""
+
+SENDING = {
+    "an argument that is no JSON": (
+        "import datetime\nadd.send(1, datetime.date(2030, 1, 1))",
+        1,
+        ["TypeError: add(): argument 'b' (date) cannot be encoded by JSONEncoder"],
+    ),
+    "too few arguments": ("add.send(1)", 0, ["add(): argument 'b' missing. The message is sent"]),
+    "a misspelt option": (
+        "add.send_with_options(args=(1, 2), dely=1000)",
+        0,
+        ["knows the message option 'dely'. Did you mean 'delay'?"],
+    ),
+    "a result without a backend": (
+        "add.send(1, 2).get_result()",
+        1,
+        ["The broker doesn't have a results backend.", "broker.add_middleware(dramatiq.results"],
+    ),
+    "a broker that is down": (
+        NO_SERVER,
+        1,
+        ["Cannot connect to Redis at 127.0.0.1:1/0. Does it run?"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SENDING)
+def test_a_mistake_of_a_sender_is_explained_where_it_is_made(tmp_path, write_module, name):
+    source, expected_code, texts = SENDING[name]
+    write_module("app", APP)
+
+    done = subprocess.run(
+        [sys.executable, "-c", f"from app import add, dramatiq\n{source}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == expected_code
+    for text in texts:
+        assert text in done.stderr
+    assert "secret" not in done.stderr
+
+
+def test_a_message_for_an_unknown_actor_is_explained_without_a_traceback(write_module, run):
+    write_module(
+        "app",
+        """
+        @dramatiq.actor
+        def work():
+            broker.enqueue(dramatiq.Message("default", "work2", (), {}, {}))
+        """,
+    )
+
+    program = run("app", "-p", "1", "-t", "1").wait_for("which is not declared here (known: work)")
+
+    assert "of queue 'default' is for actor 'work2'" in program.output
+    assert "Did you mean 'work'?" in program.output
+    assert program.stop() == 0
+    assert "Traceback" not in program.output

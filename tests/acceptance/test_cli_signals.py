@@ -73,6 +73,16 @@ def test_a_second_request_ends_everything_at_once(write_module, run):
     assert time.monotonic() - started < 5
 
 
+def test_running_messages_are_waited_for_no_longer_than_allowed(write_module, run):
+    write_module("app", STUBBORN)
+    program = run("app", *ONE, "--worker-shutdown-timeout", "100").wait_for("work begins")
+
+    code = program.stop()
+
+    assert code == 0
+    assert "work is done" not in program.output
+
+
 def test_a_process_that_cannot_obey_is_killed_by_the_second_request(write_module, run):
     write_module("app", STUBBORN)
     program = run("app", *ONE).wait_for("work begins").wait_until_ready()

@@ -14,11 +14,11 @@ from dramatiq.cli.channel import BootReport, ReportReader
 from dramatiq.cli.logs import (
     LONGEST_LINE,
     LogReader,
-    LogSink,
     PipeWriter,
     open_log_pipe,
     watch_logs,
 )
+from dramatiq.cli.sink import LogSink
 
 
 @pytest.fixture

@@ -26,14 +26,22 @@ def test_defaults_are_those_of_the_documentation(parse):
         "async_slots": None,
         "path": ["."],
         "queues": None,
+        "exclude_queues": None,
         "pid_file": None,
         "log_file": None,
         "skip_logging": False,
+        "log_format": "plain",
         "use_spawn": False,
         "forks": [],
         "worker_fork_timeout": 30_000.0,
         "worker_shutdown_timeout": 600_000,
         "die_with_child": False,
+        "rolling": False,
+        "burst": False,
+        "max_messages": None,
+        "max_memory": None,
+        "check": False,
+        "strict": False,
         "watch": None,
         "watch_use_polling": False,
         "include_patterns": ["**.py"],
@@ -62,35 +70,68 @@ def test_short_options_mean_the_same_as_long_ones(parse):
     assert short.verbose == 2
 
 
-@pytest.mark.parametrize(
-    ("prefix", "attribute"),
-    [
-        ("--proc=3", "processes"),
-        ("--t=3", "threads"),
-        ("--pa", "path"),
-        ("--q", "queues"),
-        ("--pi=3", "pid_file"),
-        ("--l=3", "log_file"),
-        ("--s", "skip_logging"),
-        ("--u", "use_spawn"),
-        ("--f=3", "forks"),
-        ("--fork=3", "forks"),
-        ("--worker-f=30", "worker_fork_timeout"),
-        ("--worker-s=3", "worker_shutdown_timeout"),
-        ("--watch-u", "watch_use_polling"),
-        ("--watch-i=3", "include_patterns"),
-        ("--watch-e=3", "exclude_patterns"),
-        ("--verb", "verbose"),
-    ],
-)
-def test_every_shortest_prefix_of_an_option_of_old_still_works(parse, prefix, attribute):
-    changed = {
-        name
-        for name, value in vars(parse(["app", prefix])).items()
-        if value != vars(parse(["app"]))[name]
-    }
+#: The long options of 2.x, with a value where they take one.
+OPTIONS_OF_OLD = {
+    "--processes": "3",
+    "--threads": "3",
+    "--path": None,
+    "--queues": None,
+    "--pid-file": "3",
+    "--log-file": "3",
+    "--skip-logging": None,
+    "--use-spawn": None,
+    "--fork-function": "3",
+    "--worker-fork-timeout": "30",
+    "--worker-shutdown-timeout": "3",
+    "--watch": ".",
+    "--watch-use-polling": None,
+    "--watch-include": "3",
+    "--watch-exclude": "3",
+    "--verbose": None,
+    "--version": None,
+    "--help": None,
+}
 
-    assert changed == {attribute}
+
+def prefixes_that_were_enough():
+    """Yield every beginning of an option of 2.x that no other option of 2.x begins with."""
+    for option in OPTIONS_OF_OLD:
+        for length in range(3, len(option)):
+            prefix = option[:length]
+            rivals = [each for each in OPTIONS_OF_OLD if each.startswith(prefix)]
+            if rivals == [option]:
+                yield prefix, option
+
+
+def meaning(parse, capsys, option, value):
+    given = [option] if value is None else [f"{option}={value}"]
+    try:
+        return parse(["app", *given])
+    except SystemExit as end:
+        return end.code, capsys.readouterr()
+
+
+@pytest.mark.parametrize(("prefix", "option"), list(prefixes_that_were_enough()))
+def test_every_beginning_of_an_option_of_old_still_means_it(parse, capsys, prefix, option):
+    value = OPTIONS_OF_OLD[option]
+
+    expected = meaning(parse, capsys, option, value)
+
+    assert meaning(parse, capsys, prefix, value) == expected
+    assert expected != parse(["app"])
+    assert not isinstance(expected, tuple) or expected[0] == 0
+
+
+def test_a_beginning_that_was_ambiguous_still_is(parse, capsys):
+    with pytest.raises(SystemExit):
+        parse(["app", "--wat"])
+
+    assert "ambiguous option: --wat" in capsys.readouterr().err
+
+
+def test_new_options_may_be_abbreviated_where_no_old_one_is_meant(parse):
+    assert parse(["app", "--log-fo", "json"]).log_format == "json"
+    assert parse(["app", "--rol"]).rolling
 
 
 @pytest.mark.parametrize(
@@ -113,6 +154,9 @@ def test_queues_are_separated_by_spaces_or_commas(parse, given, queues):
         (["-t", "0"], "must be 1 or more, not 0"),
         (["-p", "two"], "'two' is not a whole number"),
         (["--async-slots", "-1"], "must be 0 or more, not -1"),
+        (["--max-messages", "0"], "must be 1 or more, not 0"),
+        (["--max-memory", "much"], "'much' is not a whole number"),
+        (["--log-format", "xml"], "invalid choice: 'xml'"),
         (["--worker-fork-timeout", "fast"], "worker-fork-timeout be a number."),
         (
             ["--worker-fork-timeout", "9"],

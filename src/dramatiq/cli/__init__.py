@@ -7,7 +7,7 @@ runs in a child, `channel` the pipes between them. `failures` and `imports` expl
 from __future__ import annotations
 
 from .child import fork_process, worker_process
-from .command import HAS_WATCHDOG, main
+from .command import main
 from .failures import RET_CONNECT, RET_IMPORT, RET_KILLED, RET_OK, RET_PIDFILE
 from .imports import import_broker, import_object
 from .logs import (
@@ -29,6 +29,7 @@ from .parser import (
 )
 from .pidfile import remove_pidfile, setup_pidfile
 from .signals import HANDLED_SIGNALS, try_block_signals, try_unblock_signals
+from .watching import HAS_WATCHDOG
 
 __all__ = [
     "BUFSIZE",

@@ -1,14 +1,18 @@
 """The pipes between the supervisor and one child.
 
-Three of them: the log (child to supervisor), the report about booting (child to supervisor, one
-line of JSON), and the lifeline, which nobody ever writes to. All children hold its reading end,
-only the supervisor holds the writing end, so the end of the file tells them that it is gone.
+Four of them: the log (child to supervisor), the report about booting and notes later (child to
+supervisor, a line of JSON each), the lifeline and the relief, which nobody ever writes to. All
+children hold the reading end of the lifeline, only the supervisor holds the writing end, so the
+end of the file tells them that it is gone. The relief is the same for one child alone, whom the
+supervisor has replaced: it is told so without a signal, which would count as a request to stop.
 """
 
 from __future__ import annotations
 
+import enum
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,15 +45,43 @@ class BootReport:
         """Return one line."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
-    @classmethod
-    def decode(cls, line: bytes) -> BootReport:
-        """Read the line that `encode` made."""
-        values: dict[str, Any] = json.loads(line)
-        return cls(**values)
+
+class Wish(enum.Enum):
+    """What a child that is ready may ask for."""
+
+    #: To be replaced: it goes on until another process is ready to take over.
+    REPLACEMENT = "replacement"
+    #: To end for good: there is nothing left to do.
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a child says after it has booted.
+
+    Attributes:
+        wish: What it wants.
+        reason: Why, for the log.
+    """
+
+    wish: Wish
+    reason: str
+
+    def encode(self) -> bytes:
+        """Return one line."""
+        return json.dumps({"wish": self.wish.value, "reason": self.reason}).encode() + b"\n"
+
+
+def decode_line(line: bytes) -> BootReport | Note:
+    """Read the line that one of the two encoded."""
+    values: dict[str, Any] = json.loads(line)
+    if "wish" in values:
+        return Note(Wish(values["wish"]), values["reason"])
+    return BootReport(**values)
 
 
 class ReportReader:
-    """Collects the report of one child as it comes in.
+    """Collects what one child reports as it comes in.
 
     Args:
         descriptor: Non-blocking; owned by the caller.
@@ -63,8 +95,8 @@ class ReportReader:
         self._descriptor = descriptor
         self._received = b""
 
-    def read(self) -> BootReport | None:
-        """Return the report once its line is complete, and never again."""
+    def read(self) -> BootReport | Note | None:
+        """Return the next report or note whose line is complete; None if there is none."""
         while True:
             try:
                 data = os.read(self._descriptor, REPORT_CHUNK)
@@ -79,7 +111,7 @@ class ReportReader:
         if not end:
             self._received = line
             return None
-        return BootReport.decode(line)
+        return decode_line(line)
 
 
 class Closeable(Protocol):
@@ -97,6 +129,7 @@ class ChildChannel:
         log: Writing end of the log pipe.
         report: Writing end of the report.
         lifeline: Reading end; at its end the supervisor is gone.
+        relief: Reading end; at its end another process has taken over.
         supervisor_pid: Who started the child.
         inherited: What a forked child must close because it belongs to the supervisor. While a
             child holds the reading end of a sibling's log, that sibling would block on a full
@@ -106,6 +139,7 @@ class ChildChannel:
     log: Connection
     report: Connection
     lifeline: Connection
+    relief: Connection
     supervisor_pid: int
     inherited: tuple[Closeable, ...] = ()
 
@@ -118,16 +152,12 @@ class ChildChannel:
         for each in self.inherited:
             each.close()
 
-    def send_report(self, report: BootReport) -> None:
-        """Tell the supervisor how booting went, once."""
+    def send_report(self, report: BootReport | Note) -> None:
+        """Tell the supervisor how booting went, once, or something later. One thread at a time."""
         remaining = memoryview(report.encode())
-        try:
+        with suppress(BrokenPipeError):  # it is gone; the lifeline says so too
             while remaining:
                 remaining = remaining[os.write(self.report.fileno(), remaining) :]
-        except BrokenPipeError:
-            pass  # it is gone; the lifeline says so too
-        finally:
-            self.report.close()
 
 
 def die_with_supervisor(supervisor_pid: int, signal_number: int) -> bool:

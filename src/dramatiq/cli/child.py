@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import random
@@ -10,14 +11,23 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..worker import Worker
+from .burst import FETCH_TIMEOUT_MS
 from .calls import first_steps
 from .channel import BootReport, die_with_supervisor
-from .failures import RET_KILLED, RET_OK, exit_code_for, explain
+from .failures import RET_KILLED, RET_OK, exit_code_for, explain, refuse_warnings
 from .imports import import_first_word, import_object
-from .logs import log_level, open_log_pipe, setup_fork_logging, setup_worker_logging
+from .logs import (
+    LineStream,
+    is_json,
+    log_level,
+    open_log_pipe,
+    setup_fork_logging,
+    setup_worker_logging,
+)
+from .looks import Looks
 from .signals import (
     CHILD_ECHO_WINDOW_S,
     HANDLED_SIGNALS,
@@ -25,7 +35,7 @@ from .signals import (
     StopRequests,
     try_unblock_signals,
 )
-from .summary import describe, warn_about_queues
+from .summary import describe, warn_about_actors, warn_about_queues
 
 if TYPE_CHECKING:
     import argparse
@@ -73,19 +83,22 @@ class StopSwitch:
         if self.is_booting:
             os._exit(RET_OK)
 
-    def wait(self, lifeline: int) -> None:
-        """Sleep until a signal asks to stop or the supervisor is gone.
+    def wait(self, lifeline: int, relief: int, looks: Looks) -> None:
+        """Sleep until a signal asks to stop, the supervisor is gone or has a replacement.
 
         Args:
             lifeline: Descriptor whose end means that the supervisor is gone.
+            relief: Descriptor whose end means that another process has taken over.
+            looks: What to look at from time to time, whether this process is to end.
         """
-        while not self.is_requested:
+        while not self.is_requested and not looks.is_over():
             poll = select.poll()  # not select(): descriptors may be numbered high
             poll.register(self._inbox.reader, select.POLLIN)
             poll.register(lifeline, select.POLLIN)
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            poll.register(relief, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll(looks.interval_ms)}
             self._inbox.read()
-            if lifeline in ready:
+            if lifeline in ready or relief in ready:
                 self.is_requested = True
 
 
@@ -101,53 +114,77 @@ def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChann
     _enter(channel, switch.install)
     stream = open_log_pipe(channel.log.fileno())
     switch.logger = logger = setup_worker_logging(args, worker_id, stream)
-    broker, worker, report = _boot_or_fail(args, channel, switch)
+    broker, worker, looks, report = _boot_or_fail(args, channel, switch, logger)
 
     channel.send_report(report)
-    logger.info("Worker process is ready.")
-    switch.wait(channel.lifeline.fileno())
+    looks.begin()
+    switch.wait(channel.lifeline.fileno(), channel.relief.fileno(), looks)
 
     logger.info("Stopping: running messages finish, the others return to their queues.")
     worker.stop(timeout=getattr(args, "worker_shutdown_timeout", 600_000))
     broker.close()
-    stream.finish()
+    for each in (sys.stdout, sys.stderr, stream):
+        if isinstance(each, LineStream):
+            each.finish()
 
 
 def _boot_or_fail(
-    args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch
-) -> tuple[Broker, Worker, BootReport]:
+    args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch, logger: logging.Logger
+) -> tuple[Broker, Worker, Looks, BootReport]:
     try:
-        return _boot(args, switch)
+        return _boot(args, channel, switch, logger)
     except (Exception, SystemExit) as error:  # user code may raise anything
         _fail(args, channel, error)
 
 
-def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker, BootReport]:
+def _boot(
+    args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch, logger: logging.Logger
+) -> tuple[Broker, Worker, Looks, BootReport]:
     """Import the application and start its worker."""
+    # As it is on disk: the supervisor may have looked into its directories before they changed.
+    importlib.invalidate_caches()
+    if getattr(args, "watch", None):
+        # It would be taken for that of a source that is saved again within the same second.
+        sys.dont_write_bytecode = True
     _, broker = import_first_word(args.broker)
     broker.emit_after("process_boot")
     for module_name in getattr(args, "modules", ()):
         import_object(module_name)
 
     queues = getattr(args, "queues", None)
+    excluded = getattr(args, "exclude_queues", None)
+    warnings = warn_about_queues(broker, [*(queues or ()), *(excluded or ())])
+    if getattr(args, "strict", False):
+        refuse_warnings([*warnings, *warn_about_actors(broker, queues, excluded)])
+    if is_json(args):
+        from .log_format import add_context  # only for those who ask for it
+
+        add_context(broker)
     worker = _make_worker(args, broker, queues)
     forks = [_import_path(function) for each in broker.middleware for function in each.forks]
+    looks = Looks(args, worker, channel, logger)
     switch.is_booting = False
     worker.start()
     report = BootReport(
-        summary=describe(broker, worker, queues),
-        warnings=warn_about_queues(broker, queues),
+        summary=describe(broker, worker, queues, excluded),
+        warnings=warnings,
         forks=forks,
     )
     report.summary.extend(first_steps(args, broker))
-    return broker, worker, report
+    return broker, worker, looks, report
 
 
 def _make_worker(args: argparse.Namespace, broker: Broker, queues: list[str] | None) -> Worker:
     async_slots = getattr(args, "async_slots", None)
-    options = {} if async_slots is None else {"async_slots": async_slots}
+    options: dict[str, Any] = {} if async_slots is None else {"async_slots": async_slots}
+    if getattr(args, "burst", False):
+        options["worker_timeout"] = FETCH_TIMEOUT_MS
     return Worker(
-        broker, queues=set(queues) if queues else None, worker_threads=args.threads, **options
+        broker,
+        queues=set(queues) if queues else None,
+        exclude_queues=getattr(args, "exclude_queues", None),
+        worker_threads=args.threads,
+        **options,
     )
 
 

@@ -8,20 +8,21 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..compat import file_or_stderr
+from .check import check
 from .commands import is_command
 from .failures import RET_IMPORT, RET_KILLED, RET_PIDFILE
-from .logs import LogSink, setup_parent_logging
+from .logs import is_json, setup_parent_logging
 from .parser import make_argument_parser
 from .pidfile import PidFileError, remove_pidfile, setup_pidfile
 from .signals import HANDLED_SIGNALS, SignalInbox, try_block_signals, try_unblock_signals
+from .sink import LogSink
 from .supervisor import Supervisor
+from .watching import what_is_missing
 
 if TYPE_CHECKING:
     import argparse
     import logging
-
-#: Whether sources can be watched for changes. They cannot yet.
-HAS_WATCHDOG = False
+    from typing import TextIO
 
 #: The name of the log file goes in.
 LOG_FILE_ERROR = "dramatiq: error: cannot write to the log file {!r}: {}\n"
@@ -62,8 +63,14 @@ def run_workers(args: argparse.Namespace, *, is_program: bool) -> int:
     log_file = getattr(args, "log_file", None)
     try:
         with file_or_stderr(log_file) as stream:
-            logger = setup_parent_logging(args, stream=stream)
-            code, wants_reload = _supervise(args, logger, LogSink(stream))
+            sink = _make_sink(args, stream)
+            logger = setup_parent_logging(args, stream=sink.as_stream())
+            try:
+                if getattr(args, "check", False):
+                    return check(args, logger)
+                code, wants_reload = _supervise(args, logger, sink)
+            finally:
+                sink.close()
             if wants_reload:
                 return _start_anew(logger)
             if not is_program:
@@ -74,6 +81,14 @@ def run_workers(args: argparse.Namespace, *, is_program: bool) -> int:
             raise
         sys.stderr.write(LOG_FILE_ERROR.format(log_file, error.strerror))
         return RET_IMPORT
+
+
+def _make_sink(args: argparse.Namespace, stream: TextIO) -> LogSink:
+    if not is_json(args):
+        return LogSink(stream)
+    from .log_format import describe_gap  # only for those who ask for it
+
+    return LogSink(stream, describe_gap)
 
 
 def _extend_import_path(args: argparse.Namespace) -> None:
@@ -89,11 +104,8 @@ def _supervise(args: argparse.Namespace, logger: logging.Logger, sink: LogSink) 
     Returns:
         The exit code, and whether the program is to start anew.
     """
-    if getattr(args, "watch", None):
-        logger.critical(
-            "--watch is not available in this version. Send SIGHUP to reload: kill -HUP %d",
-            os.getpid(),
-        )
+    if getattr(args, "watch", None) and (problem := what_is_missing()):
+        logger.critical("%s", problem)
         return RET_IMPORT, False
 
     child_died = {signal.SIGCHLD} if hasattr(signal, "SIGCHLD") else set()

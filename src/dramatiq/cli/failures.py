@@ -17,9 +17,23 @@ RET_PIDFILE = 4
 OWN_DIRECTORY = str(Path(__file__).parent)
 
 
+class RefusedError(Exception):
+    """Raised when `--strict` makes a warning an error."""
+
+
+def refuse_warnings(warnings: list[str]) -> None:
+    """Refuse to boot if there are any warnings.
+
+    Raises:
+        RefusedError: With all of them.
+    """
+    if warnings:
+        raise RefusedError("\n".join([*warnings, "With --strict this is an error."]))
+
+
 def exit_code_for(error: BaseException) -> int:
     """Return the exit code of a worker that fails to boot with this error."""
-    if isinstance(error, ImportError):
+    if isinstance(error, (ImportError, RefusedError)):
         return RET_IMPORT
     if isinstance(error, BrokerConnectionError):
         return RET_CONNECT
@@ -52,7 +66,8 @@ def explain(error: BaseException, *, is_verbose: bool) -> str:
 
     _keep_user_frames(described)
     is_ours = not described.stack and not isinstance(error, SyntaxError)
-    if is_ours and isinstance(error, (ImportError, SystemExit, BrokerConnectionError)):
+    plain = (ImportError, SystemExit, BrokerConnectionError, RefusedError)
+    if is_ours and isinstance(error, plain):
         return cause
     if isinstance(error, (SystemExit, BrokerConnectionError)):
         return f"{cause}\n{''.join(described.stack.format())}".rstrip()

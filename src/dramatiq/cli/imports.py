@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..actor import Actor
 from ..broker import Broker, get_broker
+from ..mistakes import close_match
 from .commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -105,10 +106,7 @@ def _broker_of(value: str, module: ModuleType, found: Any) -> tuple[ModuleType, 
 
 def close_matches(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the known name that is most alike, or an empty string."""
-    from difflib import get_close_matches
-
-    matches = get_close_matches(name, list(known), n=1)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
+    return close_match(name, known)
 
 
 def _command_hint(name: str) -> str:

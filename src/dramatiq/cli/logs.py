@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from selectors import EVENT_READ
 from threading import get_ident
-from typing import TYPE_CHECKING, AnyStr, cast
+from typing import TYPE_CHECKING, Any, AnyStr, cast
 
 from ..compat import StreamablePipe
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from selectors import BaseSelector
     from typing import TextIO
+
+    from .sink import LogSink
 
 LOGFORMAT = (
     "[%(asctime)s] [PID %(process)d] [%(threadName)s] [%(name)s] [%(levelname)s] %(message)s"
@@ -104,38 +106,20 @@ class LineStream(StreamablePipe):
         end = end_of_lines(text_so_far, "\n", "\r")
         if end < len(text_so_far):
             self._held[get_ident()] = text_so_far[end:]
-        super().write(text_so_far[:end])
+        self._send(text_so_far[:end])
         return len(text)
 
     def flush(self) -> None:
         """Send the unfinished line of this thread."""
-        super().write(self._held.pop(get_ident(), ""))
+        self._send(self._held.pop(get_ident(), ""))
 
     def finish(self) -> None:
         """Send the unfinished lines of all threads, when none of them writes any more."""
         while self._held:
-            super().write(self._held.popitem()[1])
+            self._send(self._held.popitem()[1])
 
-
-class LogSink:
-    """Where the lines of all processes end.
-
-    Args:
-        stream: Standard error or the log file.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, data: bytes) -> None:
-        """Pass complete lines on at once. Undecodable bytes are replaced.
-
-        A full disk or a terminal that was closed must not stop the workers: what cannot be
-        written is dropped.
-        """
-        with suppress(OSError):
-            self.stream.write(data.decode("utf-8", errors="replace"))
-            self.stream.flush()
+    def _send(self, text: str) -> None:
+        super().write(text)
 
 
 class LogReader:
@@ -235,10 +219,30 @@ def setup_parent_logging(
         logger.removeHandler(handler)
     logger.propagate = bool(getattr(args, "skip_logging", False) or logging.root.handlers)
     if not logger.propagate:
-        new_handler = logging.StreamHandler(stream)
-        new_handler.setFormatter(logging.Formatter(LOGFORMAT))
-        logger.addHandler(new_handler)
+        logger.addHandler(_make_handler(args, stream))
     return logger
+
+
+def _make_handler(
+    args: argparse.Namespace, stream: TextIO | None
+) -> logging.StreamHandler[TextIO | Any]:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(make_formatter(args))
+    return handler
+
+
+def make_formatter(args: argparse.Namespace) -> logging.Formatter:
+    """Return the formatter that the command line asks for."""
+    if not is_json(args):
+        return logging.Formatter(LOGFORMAT)
+    from .log_format import JSONFormatter  # only for those who ask for it
+
+    return JSONFormatter()
+
+
+def is_json(args: argparse.Namespace) -> bool:
+    """Tell whether the log is to consist of JSON objects."""
+    return getattr(args, "log_format", "plain") == "json"
 
 
 def make_logging_setup(
@@ -255,7 +259,12 @@ def make_logging_setup(
     ) -> logging.Logger:
         sys.stdout = sys.stderr = cast("TextIO", stream)
         if not getattr(args, "skip_logging", False):
-            logging.basicConfig(level=log_level(args), format=LOGFORMAT, stream=stream)
+            handler = _make_handler(args, cast("TextIO", stream))
+            logging.basicConfig(level=log_level(args), handlers=[handler])
+            if is_json(args):
+                from .log_format import replace_standard_streams  # as in make_formatter
+
+                replace_standard_streams(stream)
             # It reports every lost connection at length, and so do we in one line.
             logging.getLogger("pika").setLevel(logging.CRITICAL)
         return logging.getLogger(f"dramatiq.{prefix}({child_id})")

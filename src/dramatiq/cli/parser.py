@@ -18,6 +18,31 @@ CPUS = os.cpu_count() or 1
 #: Milliseconds that --worker-fork-timeout may be, shortest and longest.
 FORK_TIMEOUT_RANGE_MS = (10.0, 1_800_000.0)
 
+#: The long options of 2.x. A beginning that was enough to tell one of them from the others still
+#: means that one, whatever options have come since.
+OPTIONS_OF_OLD = frozenset(
+    {
+        "--help",
+        "--version",
+        "--verbose",
+        "--processes",
+        "--threads",
+        "--path",
+        "--queues",
+        "--pid-file",
+        "--log-file",
+        "--skip-logging",
+        "--use-spawn",
+        "--fork-function",
+        "--worker-fork-timeout",
+        "--worker-shutdown-timeout",
+        "--watch",
+        "--watch-use-polling",
+        "--watch-include",
+        "--watch-exclude",
+    }
+)
+
 HELP_EPILOG = """\
 examples:
   # Run the actors of the module "app" with the broker that it sets:
@@ -32,9 +57,19 @@ examples:
   # Import from the directory "src":
   $ dramatiq app --path src
 
+  # While developing: start again whenever a source changes:
+  $ dramatiq app --watch .
+
+  # Work off what is there, then exit; for cron jobs and pipelines:
+  $ dramatiq app --burst
+
+  # See whether the application can be imported and its broker be reached:
+  $ dramatiq app --check
+
 signals to the main process:
   TERM, INT  finish what is running, put the rest back into its queues, exit
-  HUP        the same, then start again with the code as it is on disk by then
+  HUP        the same, then start again with the code as it is on disk by then;
+             with --rolling one process after the other, without a gap
   a second   of any of them ends everything at once
 """
 
@@ -94,6 +129,17 @@ def _non_negative_integer(value: str) -> int:
     return number
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser in which new options take no abbreviation away from those of 2.x."""
+
+    # An inner method of the standard library, overridden for want of a public one. The first
+    # item of each tuple is the action, in every version of Python so far.
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        found: list[Any] = super()._get_option_tuples(option_string)
+        of_old = [each for each in found if not OPTIONS_OF_OLD.isdisjoint(each[0].option_strings)]
+        return of_old or found
+
+
 class _SplitAtCommas(argparse.Action):
     """Takes ``a b``, ``a,b`` and mixtures of both for the same list."""
 
@@ -112,7 +158,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     """Build the parser of the worker's command line."""
     from dramatiq import __version__  # late: the package imports lower layers first
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="dramatiq",
         description="Run the workers of a dramatiq application.",
         epilog=HELP_EPILOG + COMMANDS_EPILOG,
@@ -128,6 +174,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     )
     _add_worker_options(parser)
     _add_process_options(parser)
+    _add_life_options(parser)
     _add_watch_options(parser)
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument(
@@ -162,6 +209,10 @@ def _add_worker_options(parser: argparse.ArgumentParser) -> None:
         help="serve these queues only, separated by spaces or commas (default: all)",
     )
     add(
+        "--exclude-queues", nargs="+", action=_SplitAtCommas, default=None, metavar="QUEUE",
+        help="serve all queues but these, separated by spaces or commas",
+    )
+    add(
         "--worker-shutdown-timeout", type=int, default=600_000, metavar="MS",
         help="how long running messages may take to finish when stopping "
         "(default: %(default)s ms)",
@@ -179,6 +230,10 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
         help="leave the configuration of logging to the application",
     )
     add(
+        "--log-format", choices=("plain", "json"), default="plain",
+        help="how log records look: lines for people, or one JSON object per line",
+    )
+    add(
         "--use-spawn", action="store_true",
         help="start processes as fresh interpreters instead of forking them",
     )
@@ -193,6 +248,36 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--die-with-child", action="store_true",
         help="stop everything when a worker process dies, instead of replacing it",
+    )
+    # fmt: on
+
+
+def _add_life_options(parser: argparse.ArgumentParser) -> None:
+    # fmt: off
+    add = parser.add_argument
+    add(
+        "--rolling", action="store_true",
+        help="on SIGHUP replace the processes one at a time, each when its replacement is ready",
+    )
+    add(
+        "--burst", action="store_true",
+        help="exit when the queues have nothing left that is due",
+    )
+    add(
+        "--max-messages", type=_positive_integer, default=None, metavar="N",
+        help="replace a worker process after about so many messages",
+    )
+    add(
+        "--max-memory", type=_positive_integer, default=None, metavar="MB",
+        help="replace a worker process that takes more memory than this (resident set, in MiB)",
+    )
+    add(
+        "--check", action="store_true",
+        help="import the application, see whether the broker can be reached, and exit",
+    )
+    add(
+        "--strict", action="store_true",
+        help="refuse to start where there would be a warning, about an unknown queue for example",
     )
     # fmt: on
 

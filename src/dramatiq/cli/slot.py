@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Any
 
-from .channel import ChildChannel, ReportReader
+from .channel import BootReport, ChildChannel, ReportReader
 from .logs import watch_logs
 from .signals import signals_blocked
 
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from selectors import BaseSelector
 
-    from .channel import BootReport, Closeable
-    from .logs import LogReader, LogSink
+    from .channel import Closeable, Note
+    from .logs import LogReader
     from .restart import RestartHistory
+    from .sink import LogSink
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Loop:
         sink: Takes the log lines.
         lifeline: Reading end, for the children.
         on_report: Called with a slot and its report about booting, once that is complete.
+        on_note: Called with a slot and what it says later.
     """
 
     context: BaseContext
@@ -42,6 +46,7 @@ class Loop:
     sink: LogSink
     lifeline: Connection
     on_report: Callable[[Slot, BootReport], None]
+    on_note: Callable[[Slot, Note], None]
 
 
 class Slot:
@@ -54,9 +59,11 @@ class Slot:
         arguments: Go before the channel.
         history: Counts the deaths.
         loop: Of the supervisor.
+        path: Of the fork function.
 
     Attributes:
-        is_first: Whether the process is the first one here.
+        is_first: Whether the process is the first one here, and takes nobody's place.
+        is_done: Whether it said that there is nothing left for it to do.
         ready_at: When it reported to be ready (monotonic seconds); None before.
         has_reported: Whether it said anything about booting.
         restart_at: When the next process is due (monotonic seconds); None if none is.
@@ -71,11 +78,14 @@ class Slot:
         arguments: tuple[Any, ...],
         history: RestartHistory,
         loop: Loop,
+        path: str | None = None,
     ) -> None:
         self.name = name
         self.is_worker = is_worker
         self.history = history
+        self.path = path
         self.is_first = True
+        self.is_done = False
         self.ready_at: float | None = None
         self.has_reported = False
         self.restart_at: float | None = None
@@ -84,6 +94,7 @@ class Slot:
         self._arguments = arguments
         self._process: BaseProcess | None = None
         self._pipes: list[Connection] = []
+        self._relief: Connection | None = None
         self._log: LogReader | None = None
         self._report: ReportReader | None = None
 
@@ -104,7 +115,7 @@ class Slot:
     @property
     def pipes(self) -> tuple[Closeable, ...]:
         """The supervisor's ends, which siblings must not keep open."""
-        return tuple(self._pipes)
+        return (*self._pipes, *filter(None, [self._relief]))
 
     def start(self, inherited: tuple[Closeable, ...]) -> None:
         """Start a process. Supervisor's main thread only, and no other thread may exist.
@@ -119,9 +130,14 @@ class Slot:
         with ExitStack() as undo, ExitStack() as child_ends:
             log, log_writer = self._make_pipe(undo, child_ends)
             report, report_writer = self._make_pipe(undo, child_ends)
-            channel = ChildChannel(log_writer, report_writer, self._loop.lifeline, os.getpid())
+            relief, holder = context.Pipe(duplex=False)
+            undo.callback(holder.close)
+            child_ends.callback(relief.close)
+            channel = ChildChannel(
+                log_writer, report_writer, self._loop.lifeline, relief, os.getpid()
+            )
             if context.get_start_method() == "fork":
-                channel = channel.with_inherited((*inherited, log, report))
+                channel = channel.with_inherited((*inherited, log, report, holder))
             process = context.Process(  # type: ignore[attr-defined]  # every context has it
                 target=self._target, args=(*self._arguments, channel)
             )
@@ -131,6 +147,8 @@ class Slot:
 
         self._process = process
         self._pipes = [log, report]
+        self._relief = holder
+        self.is_done = False
         self.restart_at = self.ready_at = None
         self.has_reported = False
         self._log = watch_logs(selector, log.fileno(), self._loop.sink)
@@ -148,12 +166,15 @@ class Slot:
     def _read_report(self) -> None:
         if self._report is None:
             return
-        report = self._report.read()
-        if report is not None:
-            self.has_reported = True
+        reader = self._report
+        while (said := reader.read()) is not None:
             self._flush_log()  # what led to it was printed before
-            self._loop.on_report(self, report)
-        if self._report.at_end:
+            if isinstance(said, BootReport):
+                self.has_reported = True
+                self._loop.on_report(self, said)
+            else:
+                self._loop.on_note(self, said)
+        if reader.at_end:
             with suppress(KeyError):  # it was read to its end before
                 self._loop.selector.unregister(self._pipes[1].fileno())
 
@@ -169,6 +190,15 @@ class Slot:
         """
         if self._process is not None and self._process.exitcode is None and self.pid is not None:
             os.kill(self.pid, number)
+
+    def retire(self) -> None:
+        """Have the process finish once it is ready; harmless when asked twice.
+
+        It gets no signal: one that comes later, to stop all, is still the first it gets.
+        """
+        if self._relief is not None:
+            self._relief.close()
+            self._relief = None
 
     def reap(self) -> int | None:
         """Collect the process if it has ended, with everything it left in its pipes.
@@ -188,6 +218,7 @@ class Slot:
             with suppress(KeyError):  # its end was seen before
                 self._loop.selector.unregister(pipe.fileno())
             pipe.close()
+        self.retire()
         code = process.exitcode
         process.join()
         process.close()
@@ -209,3 +240,17 @@ def describe_exit(code: int) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
+
+
+def start_context(*, use_spawn: bool) -> BaseContext:
+    """Choose how children are started: forked on Linux unless asked otherwise."""
+    if not use_spawn and sys.platform.startswith("linux"):
+        return multiprocessing.get_context("fork")
+
+    context = multiprocessing.get_context("spawn")
+    if sys.platform != "win32":
+        # Its start unblocks signals that must stay blocked while a child is started.
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+    return context

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .imports import close_matches
+from ..mistakes import close_match
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -25,29 +25,39 @@ def mask_password(url: str) -> str:
     return PASSWORD.sub(r"\1:***@", url)
 
 
-def describe(broker: Broker, worker: Worker, queues: Collection[str] | None) -> list[str]:
+def describe(
+    broker: Broker,
+    worker: Worker,
+    queues: Collection[str] | None,
+    excluded: Collection[str] | None = None,
+) -> list[str]:
     """Describe what a worker serves.
 
     Args:
         broker: The broker.
         worker: The running worker.
         queues: The queues that were asked for; None or empty for all.
+        excluded: The queues that are not wanted.
 
     Returns:
         Lines for the log.
     """
-    lines = [f"broker: {describe_broker(broker)}"]
-    by_queue = _actors_by_queue(broker)
-    served = {name: by_queue[name] for name in by_queue if not queues or name in queues}
-    lines += [f"queue {name}: {_listed(served[name])}" for name in sorted(served)[:LISTED_AT_MOST]]
-    if len(served) > LISTED_AT_MOST:
-        lines.append(f"and {len(served) - LISTED_AT_MOST} more queues")
-    if not served:
-        why = "none uses these queues" if by_queue else "nothing was imported that declares one"
-        lines.append(f"no actor is served: {why}")
+    lines = [f"broker: {describe_broker(broker)}", *describe_queues(broker, queues, excluded)]
+    lines += warn_about_actors(broker, queues, excluded)
     async_mode = worker.async_mode_summary()
     if async_mode:
         lines.append(f"async actors: {async_mode}")
+    return lines
+
+
+def describe_queues(
+    broker: Broker, queues: Collection[str] | None, excluded: Collection[str] | None
+) -> list[str]:
+    """Return a line for each queue that is served, with its actors."""
+    served = _served(_actors_by_queue(broker), queues, excluded)
+    lines = [f"queue {name}: {_listed(served[name])}" for name in sorted(served)[:LISTED_AT_MOST]]
+    if len(served) > LISTED_AT_MOST:
+        lines.append(f"and {len(served) - LISTED_AT_MOST} more queues")
     return lines
 
 
@@ -63,10 +73,33 @@ def warn_about_queues(broker: Broker, queues: Collection[str] | None) -> list[st
     known = _actors_by_queue(broker)
     return [
         f"No actor uses queue {name!r} (known: {', '.join(sorted(known)) or 'none'})."
-        + close_matches(name, known)
+        + close_match(name, known)
         for name in queues or ()
         if name not in known
     ]
+
+
+def warn_about_actors(
+    broker: Broker, queues: Collection[str] | None, excluded: Collection[str] | None
+) -> list[str]:
+    """Return a line if no actor is served at all."""
+    by_queue = _actors_by_queue(broker)
+    if _served(by_queue, queues, excluded):
+        return []
+    why = "none uses these queues" if by_queue else "nothing was imported that declares one"
+    return [f"no actor is served: {why}"]
+
+
+def _served(
+    by_queue: dict[str, list[str]],
+    queues: Collection[str] | None,
+    excluded: Collection[str] | None,
+) -> dict[str, list[str]]:
+    return {
+        name: names
+        for name, names in by_queue.items()
+        if (not queues or name in queues) and name not in (excluded or ())
+    }
 
 
 def _actors_by_queue(broker: Broker) -> dict[str, list[str]]:

@@ -7,27 +7,27 @@ boot reports, signals (a child's death is one of them) and the next moment somet
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
-import sys
 import time
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
+from .channel import Wish
 from .child import fork_process, worker_process
 from .failures import RET_IMPORT, RET_KILLED, RET_OK
 from .restart import RestartHistory, RestartPolicy
 from .signals import StopRequests, try_unblock_signals
-from .slot import Loop, Slot, describe_exit
+from .slot import Loop, Slot, describe_exit, start_context
+from .succession import ForkRenewal, Succession
+from .watching import watch_process
 
 if TYPE_CHECKING:
     import argparse
     import logging
-    from multiprocessing.context import BaseContext
 
-    from .channel import BootReport, Closeable
-    from .logs import LogSink
+    from .channel import BootReport, Closeable, Note
     from .signals import SignalInbox
+    from .sink import LogSink
 
 #: Seconds that a process has to obey a second request to stop before it is killed.
 KILL_GRACE_S = 0.5
@@ -67,9 +67,11 @@ class Supervisor:
         self._logger = logger
         self._policy = policy or RestartPolicy()
         self._selector = DefaultSelector()
-        context = _start_context(use_spawn=getattr(args, "use_spawn", False))
+        context = start_context(use_spawn=getattr(args, "use_spawn", False))
         self._lifeline, self._lifeline_holder = context.Pipe(duplex=False)
-        self._loop = Loop(context, self._selector, sink, self._lifeline, self._on_report)
+        self._loop = Loop(
+            context, self._selector, sink, self._lifeline, self._on_report, self._on_note
+        )
         self._requests = StopRequests()
         self._is_stopping = False
         self._exit_code = RET_OK
@@ -79,6 +81,17 @@ class Supervisor:
         self._waiting_forks: list[str] = list(getattr(args, "forks", None) or ())
         self._forks_due_at: float | None = None
         self._has_described = False
+        self._forks_of_middleware: list[str] = []
+        self._succession = Succession(
+            self._workers,
+            make=lambda old: self._worker_slot(self._workers.index(old)),
+            start=self._start,
+            logger=logger,
+            boot_timeout_s=getattr(args, "worker_fork_timeout", 30_000) / 1000,
+            on_rolled=self._renew_forks,
+        )
+        self._fork_renewal = ForkRenewal(self._start)
+        self._watchers = [self._watcher_slot()] if getattr(args, "watch", None) else []
 
     def run(self) -> int:
         """Run until all children have ended.
@@ -87,10 +100,11 @@ class Supervisor:
             The exit code of the program.
         """
         self._selector.register(self._inbox.reader, EVENT_READ, self._take_signals)
+        self._loop.sink.attach(self._selector)
         fork_timeout_s = getattr(self._args, "worker_fork_timeout", 30_000) / 1000
         self._forks_due_at = time.monotonic() + fork_timeout_s
         try:
-            for slot in self._workers:
+            for slot in [*self._watchers, *self._workers]:
                 self._start(slot)
             try_unblock_signals()
             while self._is_needed():
@@ -102,6 +116,7 @@ class Supervisor:
             # If this loop fails, the children see the end of the lifeline and stop by themselves.
             self._lifeline_holder.close()
             self._lifeline.close()
+            self._loop.sink.detach()
             self._selector.close()
         return self._exit_code
 
@@ -124,6 +139,17 @@ class Supervisor:
             is_worker=False,
             target=fork_process,
             arguments=(self._args, index, path),
+            path=path,
+            history=RestartHistory(self._policy),
+            loop=self._loop,
+        )
+
+    def _watcher_slot(self) -> Slot:
+        return Slot(
+            "Watcher",
+            is_worker=False,
+            target=watch_process,
+            arguments=(self._args, time.time()),
             history=RestartHistory(self._policy),
             loop=self._loop,
         )
@@ -150,15 +176,25 @@ class Supervisor:
         if report.exit_code != RET_OK:
             self._logger.error("%s: %s", slot.name, report.explanation)
             # Whatever fails the first time fails in every process, and after every restart.
-            if slot.is_worker and slot.is_first:
+            if not self._succession.refuse(slot) and slot.is_worker and slot.is_first:
                 self._abort(report.exit_code)
             return
 
         slot.ready_at = time.monotonic()
+        self._succession.accept(slot)
+        if slot.is_worker:
+            self._forks_of_middleware = report.forks
         if slot.is_worker and not self._has_described:
             self._has_described = True
             self._describe(report)
             self._waiting_forks.extend(report.forks)
+
+    def _on_note(self, slot: Slot, note: Note) -> None:
+        self._logger.info("%s (PID %s) %s.", slot.name, slot.pid, note.reason)
+        if note.wish is Wish.END:
+            slot.is_done = True
+        elif not self._is_stopping:
+            self._succession.ask(slot)
 
     def _describe(self, report: BootReport) -> None:
         from dramatiq import __version__
@@ -187,11 +223,22 @@ class Supervisor:
             self._forks.append(slot)
             self._start(slot)
 
+    def _renew_forks(self) -> None:
+        """Start the fork functions of the new code in place of those of the old."""
+        wanted = [*(getattr(self._args, "forks", None) or ()), *self._forks_of_middleware]
+        for slot in self._forks:
+            is_wanted = slot.path in wanted
+            if is_wanted:
+                wanted.remove(slot.path)
+            self._fork_renewal.renew(slot, is_wanted=is_wanted)
+        self._waiting_forks = wanted
+
     # Watching
 
     @property
     def _slots(self) -> list[Slot]:
-        return [*self._workers, *self._forks]
+        extra = self._succession.extra_slots
+        return [*self._workers, *extra, *self._forks, *self._watchers]
 
     def _is_needed(self) -> bool:
         if any(slot.is_running for slot in self._slots):
@@ -200,7 +247,7 @@ class Supervisor:
 
     def _seconds_until_due(self) -> float | None:
         moments = [slot.restart_at for slot in self._slots]
-        moments.append(self._kill_at)
+        moments += [self._kill_at, self._succession.due_at, self._fork_renewal.due_at]
         if self._waiting_forks:
             moments.append(self._forks_due_at)
         due = [moment for moment in moments if moment is not None]
@@ -212,12 +259,19 @@ class Supervisor:
                 if slot.restart_at is not None and slot.restart_at <= now_s:
                     self._start(slot)
             self._start_waiting_forks(now_s)
+            self._succession.step(now_s)
+            self._fork_renewal.step(now_s)
+            self._stop_if_done()
         elif self._kill_at is None and not any(slot.is_running for slot in self._workers):
             self._kill_at = now_s + FORK_GRACE_S
 
         if self._kill_at is not None and self._kill_at <= now_s:
             self._kill_at = None
             self._send_to_all(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _stop_if_done(self) -> None:
+        if all(slot.is_done and not slot.is_running for slot in self._workers):
+            self._begin_stop(signal.SIGTERM)
 
     def _reap(self) -> None:
         for slot in self._slots:
@@ -226,7 +280,14 @@ class Supervisor:
             if code is None:
                 continue
             if self._is_stopping:
-                self._note_exit_code(slot, code)
+                if not self._succession.has_failed(slot):
+                    self._note_exit_code(slot, code)
+            elif (
+                self._succession.dealt_with(slot, code)
+                or self._fork_renewal.dealt_with(slot)
+                or (slot.is_done and code == RET_OK)
+            ):
+                continue
             elif slot.is_worker and getattr(self._args, "die_with_child", False):
                 self._logger.critical(
                     "%s (PID %s) %s. Stopping all.", slot.name, pid, describe_exit(code)
@@ -238,6 +299,9 @@ class Supervisor:
 
     def _replace(self, slot: Slot, ready_for_s: float | None) -> None:
         """Have another process started later, or give up."""
+        slot.is_done = False
+        if self._succession.steps_in_for(slot):
+            return
         delay_s = slot.history.delay_after_death(ready_for_s)
         if delay_s is not None:
             self._logger.info("%s starts again in %.1f s.", slot.name, delay_s)
@@ -265,6 +329,11 @@ class Supervisor:
                 self._on_stop_signal(number)
 
     def _on_stop_signal(self, number: int) -> None:
+        is_roll = number == RELOAD_SIGNAL and getattr(self._args, "rolling", False)
+        if is_roll and not self._is_stopping:
+            self._logger.info("SIGHUP: replacing the worker processes one after the other.")
+            self._succession.roll()
+            return
         is_repeated = self._requests.is_repeated(time.monotonic())
         self.wants_reload = number == RELOAD_SIGNAL and self._exit_code == RET_OK
         name = signal.Signals(number).name
@@ -288,6 +357,7 @@ class Supervisor:
     def _begin_stop(self, number: signal.Signals) -> None:
         self._is_stopping = True
         self._waiting_forks.clear()
+        self._succession.cancel()
         for slot in self._slots:
             slot.restart_at = None
         self._send_to_all(number)
@@ -304,17 +374,3 @@ def _exit_code_of(code: int) -> int:
 
 def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _start_context(*, use_spawn: bool) -> BaseContext:
-    """Choose how children are started: forked on Linux unless asked otherwise."""
-    if not use_spawn and sys.platform.startswith("linux"):
-        return multiprocessing.get_context("fork")
-
-    context = multiprocessing.get_context("spawn")
-    if sys.platform != "win32":
-        # Its start unblocks signals that must stay blocked while a child is started.
-        from multiprocessing import resource_tracker
-
-        resource_tracker.ensure_running()
-    return context

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
+try:
+    import redis
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "Brokers and backends on Redis need the package redis: pip install 'dramatiq[redis]'",
+        name=error.name,
+    ) from None
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 

@@ -12,6 +12,7 @@ from ..threading import _task_target
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
     from ..delivery import FollowUps
+    from ..message import Message
     from .backend import ResultBackend
 
 __all__ = ["DEFAULT_RESULT_TTL", "Results"]
@@ -46,6 +47,7 @@ class Results(Middleware):
         self.backend = backend
         self.store_results = store_results
         self.result_ttl = result_ttl or DEFAULT_RESULT_TTL
+        self._told: set[str] = set()
 
     @property
     def actor_options(self) -> set[str]:
@@ -85,6 +87,25 @@ class Results(Middleware):
         if store_results and message.failed:
             exception = message._exception or Exception("unknown")
             self.backend.store_exception(message, exception, result_ttl)  # type: ignore[arg-type]  # as below
+
+    def warn_if_not_stored(self, broker: Broker, message: Message[Any]) -> None:
+        """Tell whoever asks for a result that none is stored, as far as this process knows.
+
+        The worker decides, and it may know better: so it is said, and the caller still waits.
+        """
+        actor = broker.actors.get(message.actor_name)
+        if actor is None or message.actor_name in self._told:
+            return
+        stores = actor.options.get("store_results", self.store_results)
+        if message.options.get("store_results", stores):
+            return
+        self._told.add(message.actor_name)
+        self.logger.warning(
+            "Actor %r does not store results: there will be none for message %s. Declare it with "
+            "store_results=True, or give Results that option.",
+            message.actor_name,
+            message,
+        )
 
     def _settings(self, broker: Broker, message: MessageProxy) -> tuple[bool, int]:
         """Return whether to store the result, and for how many milliseconds."""

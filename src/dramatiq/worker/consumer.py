@@ -10,6 +10,7 @@ Messages with an eta that the broker leaves to us are parked here until they are
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
 from threading import Event, Thread, current_thread
@@ -20,6 +21,7 @@ from ..delivery import Outcome, Settlement
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
 from . import processing
+from .outage import Outage
 from .parking import Parking
 from .prefetch import Prefetch
 from .settling import Confirmation, Inbox, announce, conclude, wants_confirmation
@@ -74,6 +76,13 @@ class ConsumerThread(Thread):
         self.running = False
         self.paused = False
         self.paused_event = Event()
+        #: The worker's, which replaces it.
+        self.outage = Outage()
+        #: Whether the broker has handed over, or could have, since the last error.
+        self.is_consuming = False
+        #: What this thread got so far, and how often it asked and got nothing: to notice idleness.
+        self.received = 0
+        self.empty_fetches = 0
         self._pace = Prefetch(None if follow_pace else prefetch)
         self._free_slots = free_slots or (lambda _: prefetch)
         self._dispatch = dispatch or work_queue.add
@@ -109,14 +118,16 @@ class ConsumerThread(Thread):
                     self.consumer = self._connect()
                 self._consume(self.consumer)
             except BrokerConnectionError as error:
-                self.logger.critical("Consumer encountered a connection error: %s", error)
+                delay_s = settings.CONSUMER_RESTART_DELAY_SECS
+                self.outage.begin(self.logger, self.queue_name, error, delay_s)
                 is_connection_error = True
             except Exception:
                 self.logger.critical("Consumer encountered an unexpected error.", exc_info=True)
             if self.running:
                 survives = self._survive(is_connection_error)
                 delay_s = settings.CONSUMER_RESTART_DELAY_SECS
-                self.logger.info("Restarting consumer in %0.2f seconds.", delay_s)
+                level = logging.DEBUG if is_connection_error else logging.INFO
+                self.logger.log(level, "Restarting consumer in %0.2f seconds.", delay_s)
                 self._stopping.wait(delay_s)
         self.broker.emit_before("consumer_thread_shutdown", self)
         self.logger.debug("Consumer thread stopped.")
@@ -188,15 +199,22 @@ class ConsumerThread(Thread):
     def _consume(self, consumer: Consumer) -> None:
         step = self._step_owned if consumer.is_owned else self._step
         self._is_connected = True
+        if not consumer.is_owned:
+            # Its first fetch may wait for long. An owned one is asked without waiting at first.
+            self.is_consuming = True
+            self.outage.end(self.logger, self.queue_name)
         try:
             while self.running:
                 if self.paused:
                     self.paused_event.set()
                 step(consumer)
+                if not self.is_consuming:
+                    self.is_consuming = True
+                    self.outage.end(self.logger, self.queue_name)
             if consumer.is_owned:
                 self._flush(consumer)
         finally:
-            self._is_connected = False
+            self._is_connected = self.is_consuming = False
             if self.paused:
                 self.paused_event.set()
 
@@ -205,7 +223,9 @@ class ConsumerThread(Thread):
             self._wait(self._parking.wait_ms(self.worker_timeout))
         else:
             timeout_ms = self._parking.wait_ms(self.worker_timeout)
-            self._receive(consumer.fetch(self.prefetch, timeout_ms))
+            messages = consumer.fetch(self.prefetch, timeout_ms)
+            self.empty_fetches += not messages
+            self._receive(messages)
         self.handle_delayed_messages()
 
     def _step_owned(self, consumer: Consumer) -> None:
@@ -213,7 +233,7 @@ class ConsumerThread(Thread):
         settlements = self._collect()
         self._pace.observe(len(settlements), time.monotonic())
         wanted = self._demand(len(settlements))
-        timeout_ms = self._parking.wait_ms(self.worker_timeout)
+        timeout_ms = self._parking.wait_ms(self.worker_timeout if self.is_consuming else 0)
         may_wait = not settlements and self._inbox.about_to_wait()
         try:
             if settlements or (wanted and may_wait):
@@ -226,6 +246,7 @@ class ConsumerThread(Thread):
         finally:
             self._inbox.done_waiting()
         self._confirm(settlements, confirmed)
+        self.empty_fetches += bool(wanted and not messages)
         self._receive(messages)
 
     def _wait(self, timeout_ms: float) -> None:
@@ -257,6 +278,7 @@ class ConsumerThread(Thread):
         if not messages:
             return
         self._held += len(messages)
+        self.received += len(messages)
         if not self._fetching:
             # They came while we were told to stop: nobody would start them.
             self.requeue_messages(messages)

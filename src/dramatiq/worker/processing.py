@@ -13,6 +13,7 @@ from ..delivery import Outcome, Settlement
 from ..errors import ActorNotFound, QueueNotFound, RateLimitExceeded, Retry
 from ..logging import get_logger
 from ..middleware import MiddlewareError
+from ..mistakes import close_match
 from ..results import Results
 
 if TYPE_CHECKING:
@@ -51,11 +52,14 @@ def before(broker: Broker, message: MessageProxy) -> Actor[Any, Any] | None:
 def reject_unknown(broker: Broker, message: MessageProxy, error: ActorNotFound) -> None:
     """Mark a message failed whose actor is not declared here."""
     consumer_logger.error(
-        "Message %s is for actor %r, which is not declared here (known: %s). Moving it to the "
-        "dead letters. Is the module that declares it imported by this worker?",
+        "Message %s of queue %r is for actor %r, which is not declared here (known: %s).%s Moving "
+        "it to the dead letters. Is the module that declares it imported by this worker? Is this "
+        "worker older than the sender?",
         message.message_id,
+        message.queue_name,
         message.actor_name,
         ", ".join(sorted(broker.actors)) or "none",
+        close_match(message.actor_name, broker.actors),
     )
     message.fail()
     message.stuff_exception(error)

@@ -18,6 +18,7 @@ from ..errors import BrokerConnectionError
 from ..logging import get_logger
 from ..middleware import Middleware
 from .consumer import ConsumerThread
+from .outage import Outage
 from .threads import WorkerThread
 from .work_queue import WorkQueue
 
@@ -47,6 +48,7 @@ class Worker:
         worker_threads: How many threads run plain actors.
         async_slots: How many async actors run at a time, without holding a thread while they
             wait. 0 runs them as 2.x does, one per worker thread.
+        exclude_queues: Names of queues not to consume, also those declared later.
     """
 
     def __init__(
@@ -57,10 +59,12 @@ class Worker:
         worker_timeout: int = settings.WORKER_TIMEOUT,
         worker_threads: int = 8,
         async_slots: int = 100,
+        exclude_queues: Iterable[str] | None = None,
     ) -> None:
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.consumer_whitelist = queues and set(queues)
+        self.excluded_queues = frozenset(exclude_queues or ())
         self.consumers: dict[str, ConsumerThread] = {}
         self.worker_threads = worker_threads
         self.worker_timeout = worker_timeout
@@ -74,6 +78,7 @@ class Worker:
             1000 * worker_threads, MAX_PREFETCH
         )
         self._lock = Lock()
+        self._outage = Outage()
         self._recorder: FlightRecorder | None = None
         self._loop: LoopRunner | None = None
         self._middleware: _WorkerMiddleware | None = None
@@ -158,6 +163,17 @@ class Worker:
             self._recorder.close()
         self.broker.emit_after("worker_shutdown", self)
         self.logger.info("Worker has been shut down.")
+
+    @property
+    def is_consuming(self) -> bool:
+        """Whether the broker can be used, for all of the queues."""
+        return all(consumer.is_consuming for consumer in self._consumer_threads())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether messages are waiting or running in this worker."""
+        on_loop = 0 if self._loop is None else self._loop.unfinished
+        return self.work_queue.unfinished + on_loop > 0
 
     def join(self) -> None:
         """Wait until there is nothing parked, waiting or running in this worker."""
@@ -266,7 +282,9 @@ class Worker:
 
     def add_consumer(self, queue_name: str, *, is_delay_queue: bool) -> None:
         """Start to consume a queue, unless it is consumed already or not wanted."""
-        if self.consumer_whitelist and q_name(queue_name) not in self.consumer_whitelist:
+        name = q_name(queue_name)
+        is_wanted = not self.consumer_whitelist or name in self.consumer_whitelist
+        if not is_wanted or name in self.excluded_queues:
             return
         is_delay_queue = is_delay_queue or queue_name == dq_name(queue_name)
         with self._lock:
@@ -282,6 +300,7 @@ class Worker:
                 free_slots=self.free_slots,
                 dispatch=self.dispatch,
             )
+        consumer.outage = self._outage
         if self._is_paused:
             consumer.pause()
         consumer.start()
@@ -347,11 +366,8 @@ class Worker:
                 )
 
     def _has_work(self) -> bool:
-        return (
-            any(consumer.delay_queue.unfinished_tasks for consumer in self._consumer_threads())
-            or self.work_queue.unfinished > 0
-            or (self._loop is not None and self._loop.unfinished > 0)
-        )
+        consumers = self._consumer_threads()
+        return self.is_busy or any(each.delay_queue.unfinished_tasks for each in consumers)
 
 
 class _WorkerMiddleware(Middleware):

@@ -18,6 +18,7 @@ from weakref import WeakSet
 from ...broker import Broker, Consumer, MessageProxy
 from ...common import current_millis, dq_name, iter_queue, join_queue
 from ...errors import QueueJoinTimeout, QueueNotFound
+from ...mistakes import close_match
 from .consumer import _StubConsumer
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from ...message import Message
 
 __all__ = ["StubBroker"]
+
+
+class _UnknownQueue(QueueNotFound, KeyError):
+    """What 2.x raises in both ways, depending on the method."""
 
 
 class StubBroker(Broker):
@@ -82,7 +87,13 @@ class StubBroker(Broker):
         try:
             return self.queues[queue_name]
         except KeyError:
-            raise QueueNotFound(queue_name) from None
+            error = _UnknownQueue(queue_name)
+            known = ", ".join(sorted(self.get_declared_queues() - self.delay_queues)) or "none"
+            error.add_note(
+                f"No actor declares a queue {queue_name!r} (known: {known})."
+                + close_match(queue_name, self.queues)
+            )
+            raise error from None
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Store ``message``; see `Broker.enqueue`.
@@ -122,8 +133,12 @@ class StubBroker(Broker):
         return StubInspection(self)
 
     def flush(self, queue_name: str) -> None:
-        """Drop all messages of one queue; its delay queue is another one."""
-        queue = self.queues[queue_name]
+        """Drop all messages of one queue; its delay queue is another one.
+
+        Raises:
+            QueueNotFound: If the queue was not declared; it is a `KeyError` too, as in 2.x.
+        """
+        queue = self.find_queue(queue_name)
         for _ in iter_queue(queue):
             queue.task_done()
 

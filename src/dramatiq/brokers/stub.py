@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from itertools import chain
-from queue import Empty, Queue
+from queue import Empty
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ..common import current_millis, dq_name, iter_queue, join_queue
 from ..delivery import Outcome, Settlement
 from ..errors import DecodeError, QueueJoinTimeout, QueueNotFound
 from ..message import Message
+from ..threading import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -18,6 +18,7 @@ from .supervisor import Supervisor
 if TYPE_CHECKING:
     import argparse
     import logging
+    from multiprocessing.context import BaseContext
 
 #: Whether sources can be watched for changes. They cannot yet.
 HAS_WATCHDOG = False
@@ -35,21 +36,34 @@ def main(args: argparse.Namespace | None = None) -> int:
     Returns:
         The exit code. After SIGHUP the function does not return: the program starts anew.
     """
-    is_program = args is None
     if args is None:
-        args = make_argument_parser().parse_args()
-    _extend_import_path(args)
+        return run_program()
+    try:
+        return _run(args)
+    finally:
+        try_unblock_signals()
 
+
+def run_program(context: BaseContext | None = None) -> int:
+    """Run what the command line of this process asks for.
+
+    Args:
+        context: How processes are started; by default as the command line says.
+
+    Returns:
+        The exit code, with which the process is to end: it does not notice signals any more.
+    """
+    return _run(make_argument_parser().parse_args(), context)
+
+
+def _run(args: argparse.Namespace, context: BaseContext | None = None) -> int:
+    _extend_import_path(args)
     log_file = getattr(args, "log_file", None)
     try:
         with file_or_stderr(log_file) as stream:
             logger = setup_parent_logging(args, stream=stream)
-            code, wants_reload = _supervise(args, logger, LogSink(stream))
-            if wants_reload:
-                return _start_anew(logger)
-            if not is_program:
-                try_unblock_signals()
-            return code
+            code, wants_reload = _supervise(args, logger, LogSink(stream), context)
+            return _start_anew(logger) if wants_reload else code
     except OSError as error:
         if log_file is None or error.filename != log_file:
             raise
@@ -64,7 +78,9 @@ def _extend_import_path(args: argparse.Namespace) -> None:
         sys.path.insert(0, os.path.abspath(path))  # noqa: PTH100 - links stay as they are
 
 
-def _supervise(args: argparse.Namespace, logger: logging.Logger, sink: LogSink) -> tuple[int, bool]:
+def _supervise(
+    args: argparse.Namespace, logger: logging.Logger, sink: LogSink, context: BaseContext | None
+) -> tuple[int, bool]:
     """Run the supervisor.
 
     Returns:
@@ -87,7 +103,7 @@ def _supervise(args: argparse.Namespace, logger: logging.Logger, sink: LogSink) 
             logger.critical("%s", error)
             return RET_PIDFILE, False
 
-        supervisor = Supervisor(args, inbox, logger, sink)
+        supervisor = Supervisor(args, inbox, logger, sink, context=context)
         try:
             code = supervisor.run()
         finally:

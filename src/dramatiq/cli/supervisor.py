@@ -48,6 +48,7 @@ class Supervisor:
         logger: Of the main process.
         sink: Takes the lines of the children.
         policy: How dead children are replaced.
+        context: How children are started; by default as the command line says.
 
     Attributes:
         wants_reload: Whether the last signal asked to start again.
@@ -60,6 +61,7 @@ class Supervisor:
         logger: logging.Logger,
         sink: LogSink,
         policy: RestartPolicy | None = None,
+        context: BaseContext | None = None,
     ) -> None:
         self.wants_reload = False
         self._args = args
@@ -67,7 +69,8 @@ class Supervisor:
         self._logger = logger
         self._policy = policy or RestartPolicy()
         self._selector = DefaultSelector()
-        context = _start_context(use_spawn=getattr(args, "use_spawn", False))
+        context = context or _choose_context(use_spawn=getattr(args, "use_spawn", False))
+        _prepare(context)
         self._lifeline, self._lifeline_holder = context.Pipe(duplex=False)
         self._loop = Loop(context, self._selector, sink, self._lifeline, self._on_report)
         self._requests = StopRequests()
@@ -306,15 +309,15 @@ def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _start_context(*, use_spawn: bool) -> BaseContext:
+def _choose_context(*, use_spawn: bool) -> BaseContext:
     """Choose how children are started: forked on Linux unless asked otherwise."""
-    if not use_spawn and sys.platform.startswith("linux"):
-        return multiprocessing.get_context("fork")
+    is_forking = not use_spawn and sys.platform.startswith("linux")
+    return multiprocessing.get_context("fork" if is_forking else "spawn")
 
-    context = multiprocessing.get_context("spawn")
-    if sys.platform != "win32":
+
+def _prepare(context: BaseContext) -> None:
+    if context.get_start_method() == "spawn" and sys.platform != "win32":
         # Its start unblocks signals that must stay blocked while a child is started.
         from multiprocessing import resource_tracker
 
         resource_tracker.ensure_running()
-    return context

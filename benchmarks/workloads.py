@@ -26,7 +26,8 @@ BULK_SENDS = 50_000
 DRAINED = 20_000
 IDLE_SENDS = 300
 NAPS = 1_000
-SHORT_NAPS = 4_000
+CROWD = 10_000
+SHORT_NAPS = 10_000
 RESULTS = 5_000
 #: Milliseconds of a short nap, and how many may be waiting in each process.
 SHORT_NAP_MS = 10
@@ -181,16 +182,24 @@ def _idle(system: System) -> dict[str, float]:
 
 
 def _naps(system: System) -> dict[str, float]:
-    with Session(system, NAPS, {"async_slots": NAPS}) as session:
+    return _sleep_together(system, NAPS)
+
+
+def _crowd(system: System) -> dict[str, float]:
+    return _sleep_together(system, CROWD)
+
+
+def _sleep_together(system: System, count: int) -> dict[str, float]:
+    with Session(system, count, {"async_slots": count}) as session:
         session.start(1, THREADS)
         pids = session.freeze()
-        session.step("nap_many", NAPS)
+        session.step("nap_many", count)
         cpu, start = cpu_seconds(pids), time.monotonic_ns()
         thaw(pids)
-        moments = session.marks.wait(NAPS, DRAIN_TIMEOUT_S)
+        moments = session.marks.wait(count, DRAIN_TIMEOUT_S)
         time.sleep(SETTLE_S)
         cpu = cpu_seconds(pids) - cpu
-        return {"seconds": (max(moments) - start) / 1e9, "cpu_us": cpu / NAPS * 1e6}
+        return {"seconds": (max(moments) - start) / 1e9, "cpu_us": cpu / count * 1e6}
 
 
 def _memory(system: System) -> dict[str, float]:
@@ -318,6 +327,14 @@ WORKLOADS = {
         {
             "seconds": Metric("1,000 async tasks of 1 s, 1,000 slots", "s"),
             "cpu_us": Metric("1,000 async tasks of 1 s, worker's CPU", "µs/message"),
+        },
+        frozenset({"ours"}),
+    ),
+    "crowd": Workload(
+        _crowd,
+        {
+            "seconds": Metric("10,000 async tasks of 1 s, 10,000 slots", "s"),
+            "cpu_us": Metric("10,000 async tasks of 1 s, worker's CPU", "µs/message"),
         },
         frozenset({"ours"}),
     ),

@@ -12,6 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from ..asyncio import set_loop_factory
+from ..threading import has_green_threads
 from ..worker import Worker
 from .channel import BootReport, die_with_supervisor
 from .failures import RET_KILLED, RET_OK, exit_code_for, explain
@@ -123,6 +125,8 @@ def _boot_or_fail(
 
 def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker, BootReport]:
     """Import the application and start its worker."""
+    if getattr(args, "async_uvloop", False):
+        _use_uvloop()
     _, broker = import_broker(args.broker)
     broker.emit_after("process_boot")
     for module_name in getattr(args, "modules", ()):
@@ -139,6 +143,21 @@ def _boot(args: argparse.Namespace, switch: StopSwitch) -> tuple[Broker, Worker,
         forks=forks,
     )
     return broker, worker, report
+
+
+def _use_uvloop() -> None:
+    if has_green_threads():
+        raise ImportError(
+            "--async-uvloop cannot be used under gevent, without whose knowledge uvloop waits: it "
+            "would hold up every greenlet."
+        )
+    try:
+        import uvloop
+    except ImportError as error:
+        raise ImportError(
+            "--async-uvloop needs uvloop. Install it with: pip install 'dramatiq[uvloop]'"
+        ) from error
+    set_loop_factory(uvloop.new_event_loop)
 
 
 def _make_worker(args: argparse.Namespace, broker: Broker, queues: list[str] | None) -> Worker:

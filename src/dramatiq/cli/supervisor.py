@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .child import fork_process, worker_process
 from .failures import RET_IMPORT, RET_KILLED, RET_OK
+from .preload import preload
 from .restart import RestartHistory, RestartPolicy
 from .signals import StopRequests, try_unblock_signals
 from .slot import Loop, Slot, describe_exit
@@ -70,7 +71,7 @@ class Supervisor:
         self._policy = policy or RestartPolicy()
         self._selector = DefaultSelector()
         context = context or _choose_context(use_spawn=getattr(args, "use_spawn", False))
-        _prepare(context)
+        _prepare(context, args)
         self._lifeline, self._lifeline_holder = context.Pipe(duplex=False)
         self._loop = Loop(context, self._selector, sink, self._lifeline, self._on_report)
         self._requests = StopRequests()
@@ -315,8 +316,11 @@ def _choose_context(*, use_spawn: bool) -> BaseContext:
     return multiprocessing.get_context("fork" if is_forking else "spawn")
 
 
-def _prepare(context: BaseContext) -> None:
-    if context.get_start_method() == "spawn" and sys.platform != "win32":
+def _prepare(context: BaseContext, args: argparse.Namespace) -> None:
+    """Do what children started this way need to be done before."""
+    if context.get_start_method() == "fork":
+        preload(args)
+    elif sys.platform != "win32":
         # Its start unblocks signals that must stay blocked while a child is started.
         from multiprocessing import resource_tracker
 

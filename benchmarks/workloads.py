@@ -28,6 +28,10 @@ IDLE_SENDS = 300
 NAPS = 1_000
 CROWD = 10_000
 SHORT_NAPS = 10_000
+DOZES = 10_000
+#: Milliseconds of a doze, and how many greenlets each process has for them.
+DOZE_MS = 100
+GREENLETS = 250
 RESULTS = 5_000
 #: Milliseconds of a short nap, and how many may be waiting in each process.
 SHORT_NAP_MS = 10
@@ -63,16 +67,19 @@ class Workload:
         metrics: What it measures, by the keys that `run` returns.
         roles: Which systems can do it.
         stores: On which kinds of store.
+        setting: What a system must have among its settings; empty for nothing.
     """
 
     run: Callable[[System], dict[str, float]]
     metrics: dict[str, Metric]
     roles: frozenset[str] = frozenset({"ours", "peer", "limit"})
     stores: frozenset[str] = frozenset({"sqlite", "redis"})
+    setting: str = ""
 
     def fits(self, system: System) -> bool:
         """Tell whether the system can do it."""
-        return system.role in self.roles and system.store in self.stores
+        has_setting = not self.setting or self.setting in system.settings
+        return has_setting and system.role in self.roles and system.store in self.stores
 
 
 def _send(system: System) -> dict[str, float]:
@@ -165,6 +172,19 @@ def _short_naps(system: System) -> dict[str, float]:
         time.sleep(SETTLE_S)
         figures = _per_message(before, session.usage(pids), SHORT_NAPS)
         return figures | {"rate": SHORT_NAPS / ((max(moments) - start) / 1e9)}
+
+
+def _greenlets(system: System) -> dict[str, float]:
+    with Session(system, DOZES) as session:
+        session.start(PROCESSES, GREENLETS)
+        pids = session.freeze()
+        session.step("doze_ms_many", DOZES, DOZE_MS)
+        before, start = session.usage(pids), time.monotonic_ns()
+        thaw(pids)
+        moments = session.marks.wait(DOZES, DRAIN_TIMEOUT_S)
+        time.sleep(SETTLE_S)
+        usage = _per_message(before, session.usage(pids), DOZES)
+        return {"seconds": (max(moments) - start) / 1e9, "cpu_us": usage["cpu_us"]}
 
 
 def _idle(system: System) -> dict[str, float]:
@@ -337,6 +357,15 @@ WORKLOADS = {
             "cpu_us": Metric("10,000 async tasks of 1 s, worker's CPU", "µs/message"),
         },
         frozenset({"ours"}),
+    ),
+    "greenlets": Workload(
+        _greenlets,
+        {
+            "seconds": Metric("10,000 plain tasks of 100 ms on 2 × 250 greenlets", "s"),
+            "cpu_us": Metric("10,000 plain tasks of 100 ms, workers' CPU", "µs/message"),
+        },
+        frozenset({"ours", "peer"}),
+        setting="gevent",
     ),
     "memory": Workload(
         _memory,

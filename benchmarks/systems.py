@@ -21,6 +21,7 @@ READY_LINE = "Worker process is ready"
 #: The Dramatiq that ours stands in for, with the parser that our extra installs too: what differs
 #: is not to be the client library.
 DRAMATIQ2 = "dramatiq[redis]==2.2.1 hiredis"
+DRAMATIQ2_GEVENT = "dramatiq[redis,gevent]==2.2.1 hiredis"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,21 @@ class System:
         return os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | self.environment
 
 
+def _variants(adapter: str) -> list[System]:
+    """Return our ways to start processes that are measured when they are asked for."""
+    return [
+        System(
+            f"{adapter}:{variant}",
+            "ours",
+            "dramatiq",
+            settings={variant: True},
+            ready_line=READY_LINE,
+            is_default=False,
+        )
+        for variant in ("gevent", "spawn")
+    ]
+
+
 SYSTEMS = (
     System("dramatiq_sqlite", "ours", "dramatiq", ready_line=READY_LINE),
     System(
@@ -89,6 +105,7 @@ SYSTEMS = (
         settings={"synchronous": "NORMAL"},
         is_default=False,
     ),
+    *_variants("dramatiq_sqlite"),
     System("huey_sqlite", "peer", "huey", "huey"),
     System(
         "huey_sqlite:best",
@@ -102,7 +119,17 @@ SYSTEMS = (
     ),
     System("loop_sqlite", "limit"),
     System("dramatiq_redis", "ours", "dramatiq", ready_line=READY_LINE),
+    *_variants("dramatiq_redis"),
     System("dramatiq2_redis", "peer", "dramatiq", DRAMATIQ2, ready_line=READY_LINE),
+    System(
+        "dramatiq2_redis:gevent",
+        "peer",
+        "dramatiq",
+        DRAMATIQ2_GEVENT,
+        settings={"gevent": True},
+        ready_line=READY_LINE,
+        is_default=False,
+    ),
     System(
         "dramatiq2_redis:tuned",
         "peer",

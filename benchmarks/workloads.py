@@ -26,7 +26,12 @@ BULK_SENDS = 50_000
 DRAINED = 20_000
 IDLE_SENDS = 300
 NAPS = 1_000
-SHORT_NAPS = 4_000
+CROWD = 10_000
+SHORT_NAPS = 10_000
+DOZES = 10_000
+#: Milliseconds of a doze, and how many greenlets each process has for them.
+DOZE_MS = 100
+GREENLETS = 250
 RESULTS = 5_000
 #: Milliseconds of a short nap, and how many may be waiting in each process.
 SHORT_NAP_MS = 10
@@ -62,16 +67,19 @@ class Workload:
         metrics: What it measures, by the keys that `run` returns.
         roles: Which systems can do it.
         stores: On which kinds of store.
+        setting: What a system must have among its settings; empty for nothing.
     """
 
     run: Callable[[System], dict[str, float]]
     metrics: dict[str, Metric]
     roles: frozenset[str] = frozenset({"ours", "peer", "limit"})
     stores: frozenset[str] = frozenset({"sqlite", "redis"})
+    setting: str = ""
 
     def fits(self, system: System) -> bool:
         """Tell whether the system can do it."""
-        return system.role in self.roles and system.store in self.stores
+        has_setting = not self.setting or self.setting in system.settings
+        return has_setting and system.role in self.roles and system.store in self.stores
 
 
 def _send(system: System) -> dict[str, float]:
@@ -166,6 +174,19 @@ def _short_naps(system: System) -> dict[str, float]:
         return figures | {"rate": SHORT_NAPS / ((max(moments) - start) / 1e9)}
 
 
+def _greenlets(system: System) -> dict[str, float]:
+    with Session(system, DOZES) as session:
+        session.start(PROCESSES, GREENLETS)
+        pids = session.freeze()
+        session.step("doze_ms_many", DOZES, DOZE_MS)
+        before, start = session.usage(pids), time.monotonic_ns()
+        thaw(pids)
+        moments = session.marks.wait(DOZES, DRAIN_TIMEOUT_S)
+        time.sleep(SETTLE_S)
+        usage = _per_message(before, session.usage(pids), DOZES)
+        return {"seconds": (max(moments) - start) / 1e9, "cpu_us": usage["cpu_us"]}
+
+
 def _idle(system: System) -> dict[str, float]:
     with Session(system, 1) as session:
         session.start(PROCESSES, THREADS)
@@ -181,16 +202,24 @@ def _idle(system: System) -> dict[str, float]:
 
 
 def _naps(system: System) -> dict[str, float]:
-    with Session(system, NAPS, {"async_slots": NAPS}) as session:
+    return _sleep_together(system, NAPS)
+
+
+def _crowd(system: System) -> dict[str, float]:
+    return _sleep_together(system, CROWD)
+
+
+def _sleep_together(system: System, count: int) -> dict[str, float]:
+    with Session(system, count, {"async_slots": count}) as session:
         session.start(1, THREADS)
         pids = session.freeze()
-        session.step("nap_many", NAPS)
+        session.step("nap_many", count)
         cpu, start = cpu_seconds(pids), time.monotonic_ns()
         thaw(pids)
-        moments = session.marks.wait(NAPS, DRAIN_TIMEOUT_S)
+        moments = session.marks.wait(count, DRAIN_TIMEOUT_S)
         time.sleep(SETTLE_S)
         cpu = cpu_seconds(pids) - cpu
-        return {"seconds": (max(moments) - start) / 1e9, "cpu_us": cpu / NAPS * 1e6}
+        return {"seconds": (max(moments) - start) / 1e9, "cpu_us": cpu / count * 1e6}
 
 
 def _memory(system: System) -> dict[str, float]:
@@ -320,6 +349,23 @@ WORKLOADS = {
             "cpu_us": Metric("1,000 async tasks of 1 s, worker's CPU", "µs/message"),
         },
         frozenset({"ours"}),
+    ),
+    "crowd": Workload(
+        _crowd,
+        {
+            "seconds": Metric("10,000 async tasks of 1 s, 10,000 slots", "s"),
+            "cpu_us": Metric("10,000 async tasks of 1 s, worker's CPU", "µs/message"),
+        },
+        frozenset({"ours"}),
+    ),
+    "greenlets": Workload(
+        _greenlets,
+        {
+            "seconds": Metric("10,000 plain tasks of 100 ms on 2 × 250 greenlets", "s"),
+            "cpu_us": Metric("10,000 plain tasks of 100 ms, workers' CPU", "µs/message"),
+        },
+        frozenset({"ours", "peer"}),
+        setting="gevent",
     ),
     "memory": Workload(
         _memory,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from dramatiq.middleware import AsyncIO
 
+from . import driver
 from .dramatiq_on_redis import (
     SETTINGS,
     ask,
     broker,
-    command,
+    doze_many,
     fill,
     greet,
     nap_many,
@@ -26,7 +27,17 @@ from .dramatiq_on_redis import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ask", "commands", "fill", "greet", "nap_many", "send", "send_foreign", "send_many"]
+__all__ = [
+    "ask",
+    "commands",
+    "doze_many",
+    "fill",
+    "greet",
+    "nap_many",
+    "send",
+    "send_foreign",
+    "send_many",
+]
 __all__ += ["version"]
 
 if "async_slots" in SETTINGS:
@@ -43,4 +54,4 @@ def commands(processes: int, threads: int) -> list[list[str]]:
     """Return the command that starts the workers."""
     if "async_slots" in SETTINGS:
         threads = SETTINGS.get("async_threads", threads)
-    return [command(__name__, processes, threads)]
+    return [driver.dramatiq_command(__name__, processes, threads)]

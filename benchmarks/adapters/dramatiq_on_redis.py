@@ -6,7 +6,7 @@ Each runs it with the ``dramatiq`` of its own environment.
 from __future__ import annotations
 
 import asyncio
-import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -19,7 +19,7 @@ from .redis_wire import send as send_foreign
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SETTINGS", "ask", "broker", "command", "fill", "greet", "nap_many", "no_op", "send"]
+__all__ = ["SETTINGS", "ask", "broker", "doze_many", "fill", "greet", "nap_many", "no_op", "send"]
 __all__ += ["send_foreign", "version"]
 
 #: Milliseconds to wait for one result.
@@ -61,6 +61,13 @@ async def nap(index: int, seconds: float) -> None:
 
 
 @dramatiq.actor
+def doze(index: int, seconds: float) -> None:
+    """Wait, as for a server, with code written for threads."""
+    time.sleep(seconds)
+    MARKS.mark(index)
+
+
+@dramatiq.actor
 def hello() -> None:
     """Show that this process works."""
     driver.greeting(MARKS)
@@ -88,11 +95,12 @@ def nap_many(indices: Sequence[int], seconds: float = 1.0) -> None:
         nap.send(index, seconds)
 
 
+def doze_many(indices: Sequence[int], seconds: float) -> None:
+    """Enqueue many tasks that block for so long."""
+    for index in indices:
+        doze.send(index, seconds)
+
+
 def greet() -> None:
     """Enqueue one greeting."""
     hello.send()
-
-
-def command(module: str, processes: int, threads: int) -> list[str]:
-    """Return the command that starts workers."""
-    return [sys.executable, "-m", "dramatiq", module, "-p", str(processes), "-t", str(threads)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import driver
 from .dramatiq_on_redis import (
-    SETTINGS,
     ask,
-    command,
+    doze_many,
     fill,
     greet,
     nap_many,
@@ -20,7 +20,17 @@ from .dramatiq_on_redis import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ask", "commands", "fill", "greet", "nap_many", "send", "send_foreign", "send_many"]
+__all__ = [
+    "ask",
+    "commands",
+    "doze_many",
+    "fill",
+    "greet",
+    "nap_many",
+    "send",
+    "send_foreign",
+    "send_many",
+]
 __all__ += ["version"]
 
 
@@ -31,5 +41,5 @@ def send_many(indices: Sequence[int]) -> None:
 
 def commands(processes: int, threads: int) -> list[list[str]]:
     """Return the command that starts the workers."""
-    slots = ["--async-slots", str(SETTINGS["async_slots"])] if "async_slots" in SETTINGS else []
-    return [command(__name__, processes, threads) + slots]
+    command = driver.dramatiq_command(__name__, processes, threads)
+    return [command + driver.our_options()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import time
 from typing import TYPE_CHECKING
 
 import dramatiq
@@ -35,6 +35,13 @@ async def nap(index: int) -> None:
 
 
 @dramatiq.actor
+def doze(index: int, seconds: float) -> None:
+    """Wait, as for a server, with code written for threads."""
+    time.sleep(seconds)
+    MARKS.mark(index)
+
+
+@dramatiq.actor
 def hello() -> None:
     """Show that this process works."""
     driver.greeting(MARKS)
@@ -60,6 +67,11 @@ def nap_many(indices: Sequence[int]) -> None:
     nap.send_many([(index,) for index in indices])
 
 
+def doze_many(indices: Sequence[int], seconds: float) -> None:
+    """Enqueue many tasks that block for so long."""
+    doze.send_many([(index, seconds) for index in indices])
+
+
 def greet() -> None:
     """Enqueue one greeting."""
     hello.send()
@@ -67,7 +79,5 @@ def greet() -> None:
 
 def commands(processes: int, threads: int) -> list[list[str]]:
     """Return the command that starts the workers."""
-    command = [sys.executable, "-m", "dramatiq", __name__, "-p", str(processes), "-t", str(threads)]
-    if "async_slots" in SETTINGS:
-        command += ["--async-slots", str(SETTINGS["async_slots"])]
-    return [command]
+    command = driver.dramatiq_command(__name__, processes, threads)
+    return [command + driver.our_options()]

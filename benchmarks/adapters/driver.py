@@ -38,8 +38,9 @@ class Adapter(Protocol):
 
     It may also have ``fill`` and ``nap_many``, like ``send_many``: for filling a queue when that
     is not measured, and for async tasks of one second or, with a second argument, of so many;
-    ``send_foreign``, like ``send`` but past the system's own code; and ``ask``, like ``send``,
-    which returns a function that waits for the result, the index.
+    ``doze_many``, the same for plain tasks that block; ``send_foreign``, like ``send`` but past the
+    system's own code; and ``ask``, like ``send``, which returns a function that waits for the
+    result, the index.
     """
 
     def version(self) -> str:
@@ -56,6 +57,22 @@ class Adapter(Protocol):
 
     def commands(self, processes: int, threads: int) -> list[list[str]]:
         """Return the command lines that start the workers."""
+
+
+def dramatiq_command(module: str, processes: int, threads: int) -> list[str]:
+    """Return the command that starts workers of a Dramatiq, this one or another."""
+    if "gevent" in settings():
+        program = [str(Path(sys.executable).with_name("dramatiq-gevent"))]
+    else:
+        program = [sys.executable, "-m", "dramatiq"]
+    return [*program, module, "-p", str(processes), "-t", str(threads)]
+
+
+def our_options() -> list[str]:
+    """Return the options of our command line that the settings stand for."""
+    chosen = settings()
+    options = ["--async-slots", str(chosen["async_slots"])] if "async_slots" in chosen else []
+    return [*options, "--use-spawn"] if "spawn" in chosen else options
 
 
 def marks() -> Marks:
@@ -140,6 +157,7 @@ STEPS: dict[str, Callable[..., object]] = {
     "latency_foreign": lambda adapter, count: _latency(adapter.send_foreign, count),
     "ask": _ask,
     "nap_many": lambda adapter, count: adapter.nap_many(range(count)),
+    "doze_ms_many": lambda adapter, count, ms: adapter.doze_many(range(count), ms / 1000),
     "nap_ms_many": lambda adapter, count, ms: adapter.nap_many(range(count), ms / 1000),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
+import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
@@ -55,7 +56,7 @@ class Actor(Generic[P, R]):
 
     Raises:
         ValueError: If the broker has an actor of that name.
-        TypeError: If ``fn`` is an async generator function.
+        TypeError: If ``fn`` is an async generator function; of a plain one you are warned.
     """
 
     #: The coroutine function behind ``fn``, if it is one.
@@ -75,11 +76,7 @@ class Actor(Generic[P, R]):
     ) -> None:
         if actor_name in broker.actors:
             raise already_registered(actor_name, broker.actors[actor_name], fn)
-        if inspect.isasyncgenfunction(fn):
-            raise TypeError(
-                f"Actor {actor_name!r} is an async generator: it would yield to nobody. "
-                "Return the values, or send a message for each."
-            )
+        _refuse_generators(fn, actor_name)
         self.logger = get_logger(getattr(fn, "__module__", None) or "_", actor_name)
         self.fn: Callable[P, R] = fn
         if _is_async(fn):
@@ -361,6 +358,25 @@ def _is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
         getattr(type(fn), "perform", None)
     )
+
+
+def _refuse_generators(fn: Callable[..., Any], actor_name: str) -> None:
+    for each in (fn, getattr(type(fn), "perform", None)):
+        if inspect.isasyncgenfunction(each):
+            raise TypeError(
+                f"Actor {actor_name!r} is an async generator: it would yield to nobody. "
+                "Return the values, or send a message for each."
+            )
+        if inspect.isgeneratorfunction(each):
+            # No error, because it is none in 2.x: applications that have one boot.
+            warnings.warn_explicit(
+                f"Actor {actor_name!r} is a generator: to call it runs nothing of it, and its "
+                "messages end as if they had succeeded. Return the values, or send a message for "
+                "each.",
+                RuntimeWarning,
+                each.__code__.co_filename,
+                each.__code__.co_firstlineno,
+            )
 
 
 def _milliseconds(delay: timedelta | int | None) -> int | None:

@@ -30,6 +30,9 @@ CLEANUP_TIMEOUT_S = 1.0
 
 _event_loop_thread: EventLoopThread | None = None
 
+#: Makes the event loops; None stands for what asyncio makes.
+_loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+
 
 def get_event_loop_thread() -> EventLoopThread | None:
     """Return the process-wide event loop thread, or None when there is none."""
@@ -40,6 +43,12 @@ def set_event_loop_thread(event_loop_thread: EventLoopThread | None) -> None:
     """Make ``event_loop_thread`` the process-wide one; None unsets it."""
     global _event_loop_thread  # noqa: PLW0603 (there is one per process, by contract)
     _event_loop_thread = event_loop_thread
+
+
+def set_loop_factory(factory: Callable[[], asyncio.AbstractEventLoop] | None) -> None:
+    """Have the event loops that are made from now on made by ``factory``; None unsets it."""
+    global _loop_factory  # noqa: PLW0603 (there is one per process)
+    _loop_factory = factory
 
 
 def async_to_sync(async_fn: Callable[P, Awaitable[R]]) -> Callable[P, R]:
@@ -80,7 +89,7 @@ class EventLoopThread(threading.Thread):
         import asyncio
 
         super().__init__(name="dramatiq-event-loop", daemon=True)
-        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = (_loop_factory or asyncio.new_event_loop)()
         self.logger = logger
         self.interrupt_check_ival = interrupt_check_ival
         self._running = threading.Event()

@@ -1,7 +1,8 @@
 """Interrupting running actors: exceptions raised in other threads, cancelled tasks.
 
 Raising into a thread is a feature of CPython. The exception is delivered when that thread next
-runs Python code, so a blocking system call is not cut short.
+runs Python code, so a blocking system call is not cut short. A greenlet is interrupted where it
+waits, and not at all while it computes.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
-from typing import TYPE_CHECKING, Protocol
+from queue import PriorityQueue as PriorityQueue  # noqa: PLC0414 (re-exported)
+from queue import Queue as Queue  # noqa: PLC0414 (re-exported)
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .logging import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
 __all__ = [
     "Interrupt",
@@ -25,6 +28,13 @@ __all__ = [
 ]
 
 logger = get_logger(__name__)
+
+if not TYPE_CHECKING and "gevent.monkey" in sys.modules:
+    # gevent puts classes in their place that lack the parts which ours build upon. The standard
+    # ones are made of the locks that it has patched, and so do not hold up other greenlets either.
+    _originals = sys.modules["gevent.monkey"].saved.get("queue", {})
+    Queue = _originals.get("Queue", Queue)
+    PriorityQueue = _originals.get("PriorityQueue", PriorityQueue)
 
 #: The Python implementation that is running.
 current_platform = {"cpython": "CPython", "pypy": "PyPy"}.get(
@@ -79,6 +89,48 @@ class ThreadTarget:
         raise_thread_exception(self.thread_id, exception)
 
 
+def _gevent() -> Any:
+    """Return gevent, in a process that it has patched."""
+    return sys.modules["gevent"]
+
+
+def start_green_timer(delay_s: float, function: Callable[..., object], *args: object) -> Any:
+    """Call a function in a greenlet of its own after so many seconds, unless it is closed before.
+
+    Returns:
+        What has `close`.
+    """
+    gevent = _gevent()
+    timer = gevent.get_hub().loop.timer(max(0.0, delay_s))
+    # Not in the hub, which calls back and must never wait.
+    timer.start(gevent.spawn, function, *args)
+    return timer
+
+
+class GreenletTarget(ThreadTarget):
+    """The greenlet that created this object: what threads are in a process patched by gevent."""
+
+    __slots__ = ("_greenlet",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._greenlet = _gevent().getcurrent()
+
+    @property
+    def description(self) -> str:
+        """The greenlet's name in logs."""
+        return f"worker greenlet {self.thread_id}"
+
+    def interrupt(self, exception: type[BaseException]) -> None:
+        """Raise ``exception`` in the greenlet, at once: it waits for something, as we run."""
+        gevent = _gevent()
+        if not self._greenlet.dead:
+            # Thrown into from here, so that nothing else runs between the caller's decision and
+            # the throw. The greenlet goes back to the hub, as always, which then goes on here.
+            gevent.get_hub().loop.run_callback(gevent.getcurrent().switch)
+            self._greenlet.throw(exception)
+
+
 _task_target: contextvars.ContextVar[InterruptTarget | None] = contextvars.ContextVar(
     "dramatiq_interrupt_target", default=None
 )
@@ -86,7 +138,7 @@ _task_target: contextvars.ContextVar[InterruptTarget | None] = contextvars.Conte
 
 def current_interrupt_target() -> InterruptTarget:
     """Return what the caller runs in: the task an event loop runs it as, else its thread."""
-    return _task_target.get() or ThreadTarget()
+    return _task_target.get() or (GreenletTarget() if has_green_threads() else ThreadTarget())
 
 
 def unsupported_platform(platform_name: str) -> str | None:
@@ -106,6 +158,11 @@ def is_gevent_active() -> bool:
     """Tell whether gevent has monkey-patched this process. Never imports gevent by itself."""
     monkey = sys.modules.get("gevent.monkey")
     return bool(monkey is not None and monkey.saved)
+
+
+def has_green_threads() -> bool:
+    """Tell whether threads are greenlets here: gevent can be told to leave threads as they are."""
+    return is_gevent_active() and "_thread" in sys.modules["gevent.monkey"].saved
 
 
 def raise_thread_exception(thread_id: int, exception: type[BaseException] | BaseException) -> None:

@@ -90,9 +90,9 @@ def test_a_mistake_on_the_command_line_is_explained_once(write_module, run, name
             "undefined: max_retires (did you mean 'max_retries'?). Did you forget to add a",
         ),
         (
-            "sys.modules['redis'] = None\nimport dramatiq.brokers.redis",
+            "sys.modules['pylibmc'] = None\nimport dramatiq.results.backends.memcached",
             2,
-            "need the package redis: pip install 'dramatiq[redis]'",
+            "need the package pylibmc: pip install 'dramatiq[memcached]'",
         ),
     ],
 )

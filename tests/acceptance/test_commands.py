@@ -109,9 +109,9 @@ def test_dev_keeps_to_the_broker_that_was_chosen_and_to_options(write_module, ru
 
     program = run("dev", "app", "-t", "3").wait_until_ready()
 
+    program.wait_for("send a message: dramatiq enqueue app work\n")
     assert "1 process x 3 threads" in program.output
     assert "broker: StubBroker" in program.output
-    assert "send a message: dramatiq enqueue app work\n" in program.output
     assert program.stop() == 0
 
 

@@ -15,6 +15,7 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import BrokerConnectionError
+from dramatiq.redis.client import make_client
 from dramatiq.testing.waiting import wait_until
 from dramatiq.worker import Worker
 from tests.servers import RedisServer, SentinelServer, free_port
@@ -293,3 +294,24 @@ def test_many_threads_send_over_few_connections(make_broker, redis_server):
     assert broker.do_qsize("default") == 800
     assert len(broker.links._idle) <= 40
     broker.flush_all()
+
+
+def test_connecting_does_not_read_the_metadata_of_the_client_library(monkeypatch, redis_server):
+    def complain():
+        raise AssertionError("two megabytes and a millisecond for every connection")
+
+    monkeypatch.setattr("redis.utils.get_lib_version", complain)
+
+    client = make_client(url=f"redis://127.0.0.1:{redis_server.port}")
+
+    assert client.ping()
+    client.close()
+
+
+def test_what_the_application_tells_of_itself_is_left_to_it():
+    class Driver:
+        formatted_name = lib_version = None
+
+    client = make_client(url="redis://127.0.0.1", driver_info=Driver)
+
+    assert client.connection_pool.connection_kwargs["driver_info"] is Driver

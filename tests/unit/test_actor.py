@@ -244,6 +244,25 @@ def test_async_generators_are_refused(stub_broker):
         dramatiq.actor(work)
 
 
+def test_a_class_that_performs_as_an_async_generator_is_refused(stub_broker):
+    with pytest.raises(TypeError, match="Actor 'Work' is an async generator"):
+
+        class Work(dramatiq.GenericActor):
+            async def perform(self):
+                yield 1
+
+
+def test_generators_are_warned_of_where_they_are_written(stub_broker):
+    def work():
+        yield 1
+
+    with pytest.warns(RuntimeWarning, match="'work' is a generator") as warned:
+        dramatiq.actor(work)
+
+    (warning,) = warned
+    assert (warning.filename, warning.lineno) == (__file__, work.__code__.co_firstlineno)
+
+
 # -- messages
 
 

@@ -24,6 +24,7 @@ def test_defaults_are_those_of_the_documentation(parse):
         "processes": CPUS,
         "threads": 8,
         "async_slots": None,
+        "async_uvloop": False,
         "path": ["."],
         "queues": None,
         "exclude_queues": None,

@@ -19,6 +19,8 @@ from dramatiq.rate_limits.backends import StubBackend as LimiterBackend
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend
 from dramatiq.testing.waiting import wait_until
+from dramatiq.worker.prefetch import MAX_PREFETCH
+from tests.worker.brokers import OwnedStubBroker
 
 AT_ONCE = {"min_backoff": 1, "max_backoff": 1}
 
@@ -51,6 +53,46 @@ def test_they_hold_no_thread_while_they_wait(broker, declare, start_worker, ledg
 
     assert sorted(ledger.wait_for(200)) == list(range(200))
     assert time.monotonic() - started_at < 5
+
+
+def test_thousands_run_at_a_time(broker, declare, start_worker):
+    """More than a consumer may hold of what has to wait."""
+    count, present = 2 * MAX_PREFETCH + 1, 0
+    everybody = asyncio.Event()
+
+    async def work():
+        nonlocal present
+        present += 1
+        if present == count:
+            everybody.set()
+        await everybody.wait()
+
+    declare(broker, work).send_many([()] * count)
+
+    start_worker(broker, async_slots=count)
+
+    broker.join("default", timeout=20_000)
+    assert present == count
+
+
+def test_free_slots_do_not_pile_up_messages_before_threads(declare, start_worker):
+    broker = OwnedStubBroker(fail_fast_default=False)
+    gate = threading.Event()
+    plain = declare(broker, lambda: gate.wait(10), "plain")
+
+    async def work():
+        pass
+
+    declare(broker, work)
+    plain.send_many([()] * 6 * MAX_PREFETCH)
+
+    worker = start_worker(broker, async_slots=6 * MAX_PREFETCH)
+
+    consumer = worker.consumers["default"]
+    wait_until(lambda: worker.free_slots(consumer) == 0)
+    assert worker.work_queue.qsize() <= 2 * MAX_PREFETCH
+    gate.set()
+    broker.join("default", timeout=20_000)
 
 
 def test_no_more_run_at_a_time_than_there_are_slots(broker, declare, start_worker, ledger):
@@ -373,3 +415,51 @@ def test_a_barrier_is_met_by_coroutines(broker, declare, start_worker, ledger):
     start_worker(broker)
 
     assert sorted(ledger.wait_for(5)) == [False] * 4 + [True]
+
+
+# -- what blocks the loop
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Complain of a blocked loop within a fraction of a second."""
+    for name in ("INTERVAL_S", "PATIENCE_S", "GRACE_S"):
+        monkeypatch.setattr(f"dramatiq.worker.loop_watch.{name}", 0.05)
+
+
+def test_an_actor_that_blocks_the_loop_is_named_once(
+    broker, declare, start_worker, ledger, impatient, caplog
+):
+    def complaints():
+        return [line for line in caplog.messages if "blocks the event loop" in line]
+
+    async def work(number):
+        # Until it is noticed, then for as long again as that took.
+        started_at = time.monotonic()
+        wait_until(complaints)
+        time.sleep(time.monotonic() - started_at)  # noqa: ASYNC251 (that is what it is about)
+        ledger.write(number)
+
+    declare(broker, work, "greedy").send_many([(1,), (2,)])
+    start_worker(broker)
+
+    ledger.wait_for(2)
+
+    (complaint,) = complaints()
+    assert complaint.startswith("Actor 'greedy' blocks the event loop for more than a second, in ")
+    assert __file__ in complaint
+
+
+def test_an_actor_that_waits_is_not_complained_of(
+    broker, declare, start_worker, ledger, impatient, caplog
+):
+    async def work():
+        await asyncio.sleep(0.5)  # several times as long as the loop's watch waits
+        ledger.write("done")
+
+    declare(broker, work).send()
+    start_worker(broker)
+
+    ledger.wait_for(1)
+
+    assert "blocks the event loop" not in caplog.text

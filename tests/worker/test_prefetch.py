@@ -40,7 +40,12 @@ def test_no_pace_makes_a_hoard():
     prefetch.observe(1_000_000, 1.0)
 
     assert demand(prefetch) == MAX_PREFETCH
-    assert demand(prefetch, held=MAX_PREFETCH, free_slots=50) == 0
+    assert demand(prefetch, held=MAX_PREFETCH) == 0
+
+
+def test_thousands_of_free_slots_are_filled_whatever_runs_already():
+    assert demand(Prefetch(), held=9_000, free_slots=600) == 600
+    assert demand(Prefetch(), held=0, free_slots=10_000) == MAX_PREFETCH
 
 
 def test_long_tasks_are_not_hoarded():

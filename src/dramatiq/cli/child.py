@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..asyncio import set_loop_factory
+from ..threading import has_green_threads
 from ..worker import Worker
 from .burst import FETCH_TIMEOUT_MS
 from .calls import first_steps
@@ -146,6 +148,8 @@ def _boot(
     if getattr(args, "watch", None):
         # It would be taken for that of a source that is saved again within the same second.
         sys.dont_write_bytecode = True
+    if getattr(args, "async_uvloop", False):
+        _use_uvloop()
     _, broker = import_first_word(args.broker)
     broker.emit_after("process_boot")
     for module_name in getattr(args, "modules", ()):
@@ -172,6 +176,21 @@ def _boot(
     )
     report.summary.extend(first_steps(args, broker))
     return broker, worker, looks, report
+
+
+def _use_uvloop() -> None:
+    if has_green_threads():
+        raise ImportError(
+            "--async-uvloop cannot be used under gevent, without whose knowledge uvloop waits: it "
+            "would hold up every greenlet."
+        )
+    try:
+        import uvloop
+    except ImportError as error:
+        raise ImportError(
+            "--async-uvloop needs uvloop. Install it with: pip install 'dramatiq[uvloop]'"
+        ) from error
+    set_loop_factory(uvloop.new_event_loop)
 
 
 def _make_worker(args: argparse.Namespace, broker: Broker, queues: list[str] | None) -> Worker:

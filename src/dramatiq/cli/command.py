@@ -22,6 +22,7 @@ from .watching import what_is_missing
 if TYPE_CHECKING:
     import argparse
     import logging
+    from multiprocessing.context import BaseContext
     from typing import TextIO
 
 #: The name of the log file goes in.
@@ -40,26 +41,40 @@ def main(args: argparse.Namespace | None = None) -> int:
         The exit code. After SIGHUP the function does not return: the program starts anew.
     """
     if args is not None:
-        return run_workers(args, is_program=False)
+        try:
+            return run_workers(args)
+        finally:
+            try_unblock_signals()
     if is_command(sys.argv[1:]):
         from .commands.dispatch import run_command  # late: workers need none of it
 
         return run_command(sys.argv[1:])
-    return run_workers(make_argument_parser().parse_args(), is_program=True)
+    return run_program()
 
 
-def run_workers(args: argparse.Namespace, *, is_program: bool) -> int:
+def run_program(context: BaseContext | None = None) -> int:
+    """Run what the command line of this process asks for.
+
+    Args:
+        context: How processes are started; by default as the command line says.
+
+    Returns:
+        The exit code, with which the process is to end: it does not notice signals any more.
+    """
+    return run_workers(make_argument_parser().parse_args(), context)
+
+
+def run_workers(args: argparse.Namespace, context: BaseContext | None = None) -> int:
     """Run workers until they are stopped.
 
     Args:
         args: See `main`.
-        is_program: Whether nothing but the end of the process follows.
+        context: See `run_program`.
 
     Returns:
         See `main`.
     """
     _extend_import_path(args)
-
     log_file = getattr(args, "log_file", None)
     try:
         with file_or_stderr(log_file) as stream:
@@ -68,14 +83,10 @@ def run_workers(args: argparse.Namespace, *, is_program: bool) -> int:
             try:
                 if getattr(args, "check", False):
                     return check(args, logger)
-                code, wants_reload = _supervise(args, logger, sink)
+                code, wants_reload = _supervise(args, logger, sink, context)
             finally:
                 sink.close()
-            if wants_reload:
-                return _start_anew(logger)
-            if not is_program:
-                try_unblock_signals()
-            return code
+            return _start_anew(logger) if wants_reload else code
     except OSError as error:
         if log_file is None or error.filename != log_file:
             raise
@@ -98,7 +109,9 @@ def _extend_import_path(args: argparse.Namespace) -> None:
         sys.path.insert(0, os.path.abspath(path))  # noqa: PTH100 - links stay as they are
 
 
-def _supervise(args: argparse.Namespace, logger: logging.Logger, sink: LogSink) -> tuple[int, bool]:
+def _supervise(
+    args: argparse.Namespace, logger: logging.Logger, sink: LogSink, context: BaseContext | None
+) -> tuple[int, bool]:
     """Run the supervisor.
 
     Returns:
@@ -118,7 +131,7 @@ def _supervise(args: argparse.Namespace, logger: logging.Logger, sink: LogSink) 
             logger.critical("%s", error)
             return RET_PIDFILE, False
 
-        supervisor = Supervisor(args, inbox, logger, sink)
+        supervisor = Supervisor(args, inbox, logger, sink, context=context)
         try:
             code = supervisor.run()
         finally:

@@ -199,6 +199,8 @@ def _add_worker_options(parser: argparse.ArgumentParser) -> None:
         help="how many messages of async actors a process runs at a time (default: 100); "
         "0 runs each of them on a worker thread",
     )
+    # Not --uvloop: then --u would not be enough any more for --use-spawn.
+    add("--async-uvloop", action="store_true", help="run async actors on uvloop's event loop")
     add(
         "--path", "-P", nargs="*", default=["."], metavar="DIR",
         help="put these directories in front of the import path; the last one is searched first "

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from .channel import BootReport, ChildChannel, ReportReader
 from .logs import watch_logs
+from .preload import preload
 from .signals import signals_blocked
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
@@ -244,13 +246,16 @@ def describe_exit(code: int) -> str:
 
 def start_context(*, use_spawn: bool) -> BaseContext:
     """Choose how children are started: forked on Linux unless asked otherwise."""
-    if not use_spawn and sys.platform.startswith("linux"):
-        return multiprocessing.get_context("fork")
+    is_forking = not use_spawn and sys.platform.startswith("linux")
+    return multiprocessing.get_context("fork" if is_forking else "spawn")
 
-    context = multiprocessing.get_context("spawn")
-    if sys.platform != "win32":
+
+def prepare_start(context: BaseContext, args: argparse.Namespace) -> None:
+    """Do what must be done before children are started this way."""
+    if context.get_start_method() == "fork":
+        preload(args)
+    elif sys.platform != "win32":
         # Its start unblocks signals that must stay blocked while a child is started.
         from multiprocessing import resource_tracker
 
         resource_tracker.ensure_running()
-    return context

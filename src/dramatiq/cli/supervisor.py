@@ -17,13 +17,14 @@ from .child import fork_process, worker_process
 from .failures import RET_IMPORT, RET_KILLED, RET_OK
 from .restart import RestartHistory, RestartPolicy
 from .signals import StopRequests, try_unblock_signals
-from .slot import Loop, Slot, describe_exit, start_context
+from .slot import Loop, Slot, describe_exit, prepare_start, start_context
 from .succession import ForkRenewal, Succession
 from .watching import watch_process
 
 if TYPE_CHECKING:
     import argparse
     import logging
+    from multiprocessing.context import BaseContext
 
     from .channel import BootReport, Closeable, Note
     from .signals import SignalInbox
@@ -48,6 +49,7 @@ class Supervisor:
         logger: Of the main process.
         sink: Takes the lines of the children.
         policy: How dead children are replaced.
+        context: How children are started; by default as the command line says.
 
     Attributes:
         wants_reload: Whether the last signal asked to start again.
@@ -60,6 +62,7 @@ class Supervisor:
         logger: logging.Logger,
         sink: LogSink,
         policy: RestartPolicy | None = None,
+        context: BaseContext | None = None,
     ) -> None:
         self.wants_reload = False
         self._args = args
@@ -67,7 +70,8 @@ class Supervisor:
         self._logger = logger
         self._policy = policy or RestartPolicy()
         self._selector = DefaultSelector()
-        context = start_context(use_spawn=getattr(args, "use_spawn", False))
+        context = context or start_context(use_spawn=getattr(args, "use_spawn", False))
+        prepare_start(context, args)
         self._lifeline, self._lifeline_holder = context.Pipe(duplex=False)
         self._loop = Loop(
             context, self._selector, sink, self._lifeline, self._on_report, self._on_note

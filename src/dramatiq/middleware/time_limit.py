@@ -13,6 +13,8 @@ from ..threading import (
     InterruptTarget,
     current_interrupt_target,
     current_platform,
+    has_green_threads,
+    start_green_timer,
     unsupported_platform,
 )
 from .middleware import Middleware
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
 
 __all__ = ["TimeLimit", "TimeLimitExceeded"]
+
+#: Milliseconds from which on there is no timer: a year, longer than any process runs. What is said
+#: with ``float("inf")`` too, which timers do not take.
+LONGEST_TIMER_MS = 365 * 86_400_000
 
 
 class TimeLimitExceeded(Interrupt):
@@ -67,10 +73,12 @@ class TimeLimitManager:
         """
         for key, (deadline, target) in list(self.deadlines.items()):
             if now >= deadline and self.deadlines.pop(key, None) is not None:
-                self.logger.warning(
-                    "Time limit exceeded. Raising exception in %s.", target.description
-                )
+                self.warn(target)
                 target.interrupt(TimeLimitExceeded)
+
+    def warn(self, target: InterruptTarget) -> None:
+        """Log that a target is going to be interrupted."""
+        self.logger.warning("Time limit exceeded. Raising exception in %s.", target.description)
 
     def _enforce(self) -> None:
         waiter = threading.Event()
@@ -82,6 +90,47 @@ class TimeLimitManager:
             waiter.wait(self.interval_s)
 
 
+class GreenTimeLimitManager(TimeLimitManager):
+    """The same in a process patched by gevent: a timer for each message, and no looking around."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        super().__init__(logger, interval_ms=0)
+        self._timers: dict[Hashable, tuple[object, Any]] = {}
+
+    def start(self) -> None:
+        """Do nothing: the timers work by themselves."""
+
+    def add(self, target: InterruptTarget, limit_ms: float) -> None:
+        """Let ``target`` run ``limit_ms`` from now."""
+        key = target.key
+        self.remove(key)
+        if limit_ms < LONGEST_TIMER_MS:
+            super().add(target, limit_ms)
+            # It tells this message's timer from those of others that ran here.
+            ticket = object()
+            timer = start_green_timer(limit_ms / 1000, self._expire, key, ticket)
+            self._timers[key] = (ticket, timer)
+
+    def remove(self, key: Hashable) -> None:
+        """Forget the deadline of a target."""
+        super().remove(key)
+        if key in self._timers:
+            _, timer = self._timers.pop(key)
+            timer.close()
+
+    def _expire(self, key: Hashable, ticket: object) -> None:
+        if self._is_due(key, ticket):
+            _, target = self.deadlines[key]
+            self.warn(target)
+            # A handler of the log may have waited, and the message may have ended meanwhile.
+            if self._is_due(key, ticket):
+                self.remove(key)
+                target.interrupt(TimeLimitExceeded)
+
+    def _is_due(self, key: Hashable, ticket: object) -> bool:
+        return key in self._timers and self._timers[key][0] is ticket
+
+
 class TimeLimit(Middleware):
     """Raises `TimeLimitExceeded` in actors that run longer than ``time_limit``.
 
@@ -91,7 +140,8 @@ class TimeLimit(Middleware):
     Args:
         time_limit: Milliseconds, ten minutes by default; ``float("inf")`` or None for no limit.
             Actors and messages may have an option of that name.
-        interval: Milliseconds between two looks at what is overdue.
+        interval: Milliseconds between two looks at what is overdue; under gevent, where each
+            message has a timer of its own, it says nothing.
     """
 
     is_loop_safe = True
@@ -99,7 +149,11 @@ class TimeLimit(Middleware):
     def __init__(self, *, time_limit: float | None = 600_000, interval: int = 1000) -> None:
         self.logger = get_logger(__name__, type(self))
         self.time_limit = time_limit
-        self.manager = TimeLimitManager(self.logger, interval)
+        self.manager = (
+            GreenTimeLimitManager(self.logger)
+            if has_green_threads()
+            else TimeLimitManager(self.logger, interval)
+        )
 
     @property
     def actor_options(self) -> set[str]:

@@ -45,6 +45,7 @@ def make_client(*, client: Any = None, url: str | None = None, **parameters: Any
         # Ours are the repetitions that know what may be repeated. The client's own, since its
         # version 8, would make a sender wait a quarter of a minute for a server that is not there.
         "retry": Retry(NoBackoff(), 0),
+        **_driver_info(parameters),
         **parameters,
     }
     if url is None:
@@ -55,6 +56,20 @@ def make_client(*, client: Any = None, url: str | None = None, **parameters: Any
         options.pop("socket_connect_timeout")
     pool = options.pop("connection_pool", None) or redis.ConnectionPool.from_url(url, **options)
     return redis.Redis(connection_pool=pool)
+
+
+def _driver_info(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return what the client tells the server of itself, if it would look that up by itself.
+
+    It would read the metadata of its package for every connection, which takes two megabytes.
+    """
+    if not parameters.keys().isdisjoint({"driver_info", "lib_name", "lib_version"}):
+        return {}
+    try:
+        from redis.driver_info import DriverInfo
+    except ImportError:  # older ones look it up when they are imported
+        return {}
+    return {"driver_info": DriverInfo(lib_version=redis.__version__)}
 
 
 def place_of(client: Any) -> tuple[object, ...] | None:

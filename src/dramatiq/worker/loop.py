@@ -19,6 +19,7 @@ from ..logging import get_logger
 from ..middleware import SkipMessage
 from ..threading import _task_target
 from . import processing
+from .loop_watch import LoopWatch
 from .settling import conclude, wants_confirmation
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class LoopRunner:
         self._recorder = recorder
         self._free_records = list(range(first_slot + slots - 1, first_slot - 1, -1))
         self._thread: EventLoopThread | None = None
+        self._watch: LoopWatch | None = None
         self._is_blocked = False
         self._sequence = count()
         self._waiting: list[tuple[float, int, MessageProxy]] = []
@@ -121,6 +123,14 @@ class LoopRunner:
         """Use the process's event loop thread, or start one. Harmless when called twice."""
         if self._thread is None:
             self._thread = _borrow_thread(self.logger)
+            self._watch = LoopWatch(
+                self._thread, self._message_of, lambda: self._unfinished > 0, self.logger
+            )
+            self._watch.start()
+
+    def _message_of(self, task: asyncio.Task[Any]) -> MessageProxy | None:
+        target = self._tasks.get(task)  # a single step, from another thread too
+        return None if target is None else target.message
 
     def submit(self, entries: list[tuple[float, MessageProxy]]) -> None:
         """Run messages, given with their priorities, as slots get free."""
@@ -183,6 +193,8 @@ class LoopRunner:
     def close(self) -> None:
         """Stop the event loop thread, if it was started for us and nobody else uses it."""
         thread, self._thread = self._thread, None
+        if self._watch is not None:
+            self._watch.stop()
         if thread is not None and _give_back_thread(thread) and not self._is_blocked:
             thread.stop()
 

@@ -5,10 +5,10 @@ Belongs to the thread that consumes them, but for `join` on the queue, which any
 
 from __future__ import annotations
 
-from queue import PriorityQueue
 from typing import TYPE_CHECKING
 
 from ..common import current_millis, iter_queue, q_name
+from ..threading import PriorityQueue
 from .work_queue import _WorkQueueItem
 
 if TYPE_CHECKING:

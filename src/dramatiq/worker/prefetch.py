@@ -9,7 +9,8 @@ __all__ = ["Prefetch"]
 
 #: Seconds of work to hold at the measured pace: covers a slow round trip to the store.
 WORK_AHEAD_S = 0.1
-#: Most messages a consumer holds, however fast they run.
+#: Most messages a consumer holds that have to wait, however fast they run; and most it asks for at
+#: a time.
 MAX_PREFETCH = 1000
 #: Seconds after which what was measured counts half. Long enough that tasks which end together, as
 #: those that started together do, are not taken for a fast pace; short enough that a backlog of
@@ -50,11 +51,12 @@ class Prefetch:
 
         Args:
             held: Messages of this consumer that are waiting or running.
-            free_slots: Worker threads and loop slots with nothing to do.
+            free_slots: Worker threads and loop slots with nothing to do. What they run does not
+                wait, so there may be more of them than `MAX_PREFETCH`.
             others_waiting: Whether messages wait to be run in this worker; then this queue may
                 have one waiting too, or a busy queue would keep the others out.
         """
         if self.fixed is not None:
             return max(0, self.fixed - held)
         ahead = int(self._pace * WORK_AHEAD_S) + (1 if others_waiting else 0)
-        return min(max(free_slots, ahead - held, 0), max(0, MAX_PREFETCH - held))
+        return min(max(free_slots, min(ahead, MAX_PREFETCH) - held, 0), MAX_PREFETCH)

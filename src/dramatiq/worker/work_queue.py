@@ -10,11 +10,11 @@ import dataclasses
 import heapq
 import time
 from itertools import count
-from queue import Empty, PriorityQueue, SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
-from ..threading import Interrupt
+from ..threading import Interrupt, PriorityQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

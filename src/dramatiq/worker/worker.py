@@ -19,6 +19,7 @@ from ..logging import get_logger
 from ..middleware import Middleware
 from .consumer import ConsumerThread
 from .outage import Outage
+from .prefetch import MAX_PREFETCH
 from .threads import WorkerThread
 from .work_queue import WorkQueue
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-#: Most messages a consumer may be told to prefetch: RabbitMQ's limit.
-MAX_PREFETCH = 65_535
+#: Most messages a consumer that wants a number may be told to prefetch: RabbitMQ's limit.
+MAX_NUMBER = 65_535
 #: Seconds after which waiting for threads is looked at again.
 POLL_S = 0.05
 
@@ -72,10 +73,10 @@ class Worker:
         self.work_queue = WorkQueue()
         self.work_queue.on_idle = self.feed_consumers
         self.async_slots = async_slots
-        self._default_prefetch = min(2 * worker_threads, MAX_PREFETCH)
+        self._default_prefetch = min(2 * worker_threads, MAX_NUMBER)
         self.queue_prefetch = settings.QUEUE_PREFETCH or self._default_prefetch
         self.delay_prefetch = settings.DELAY_QUEUE_PREFETCH or min(
-            1000 * worker_threads, MAX_PREFETCH
+            1000 * worker_threads, MAX_NUMBER
         )
         self._lock = Lock()
         self._outage = Outage()
@@ -255,6 +256,9 @@ class Worker:
             free += max(0, len(self.workers) - self.work_queue.unfinished)
         if on_loop:
             free += self._loop_runner().free_slots
+        if on_loop and on_threads:
+            # They may all be for the threads, and must not pile up there while slots stay free.
+            free = min(free, max(0, MAX_PREFETCH - self.work_queue.qsize()))
         return free
 
     # -- parts
@@ -314,7 +318,7 @@ class Worker:
         actors = [each for each in self.broker.actors.values() if each.queue_name == queue_name]
         if not self._follows_pace() or not any(self.runs_on_loop(each) for each in actors):
             return self.queue_prefetch
-        return min(self.queue_prefetch + self.async_slots, MAX_PREFETCH)
+        return min(self.queue_prefetch + self.async_slots, MAX_NUMBER)
 
     def _add_worker(self) -> None:
         worker = WorkerThread(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from itertools import chain
-from queue import Queue
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -19,6 +18,7 @@ from ...broker import Broker, Consumer, MessageProxy
 from ...common import current_millis, dq_name, iter_queue, join_queue
 from ...errors import QueueJoinTimeout, QueueNotFound
 from ...mistakes import close_match
+from ...threading import Queue
 from .consumer import _StubConsumer
 
 if TYPE_CHECKING:

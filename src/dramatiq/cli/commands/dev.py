@@ -45,7 +45,7 @@ def run(name: str, argv: Sequence[str]) -> int:
             f"dramatiq {name}: sources are not watched here. After a change: kill -HUP "
             f"{os.getpid()}\n"
         )
-    return run_workers(args, is_program=True)
+    return run_workers(args)
 
 
 def _choose_embedded_broker() -> str:

@@ -22,4 +22,4 @@ def run(name: str, argv: Sequence[str]) -> int:
     """
     parser = make_argument_parser()
     parser.prog = f"dramatiq {name}"
-    return run_workers(parser.parse_args(argv), is_program=True)
+    return run_workers(parser.parse_args(argv))

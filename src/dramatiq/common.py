@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from queue import Empty, Queue
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 __all__ = [
+    "NO_DESCRIPTORS",
     "compute_backoff",
     "current_millis",
     "dq_name",
@@ -20,6 +22,7 @@ __all__ = [
     "iter_queue",
     "join_all",
     "join_queue",
+    "lacks_descriptors",
     "monotonic_millis",
     "q_name",
     "xq_name",
@@ -31,6 +34,11 @@ T = TypeVar("T")
 DELAY_SUFFIX = ".DQ"
 #: Suffix of the queue that holds dead letters.
 DEAD_LETTER_SUFFIX = ".XQ"
+#: What to say of an error for which `lacks_descriptors` is true.
+NO_DESCRIPTORS = (
+    "no file descriptor is left to this process. Close files and connections that are not needed, "
+    "or allow it more: `ulimit -n`, or LimitNOFILE in a systemd unit"
+)
 
 
 class Joinable(Protocol):
@@ -167,3 +175,22 @@ def xq_name(queue_name: str) -> str:
     if queue_name.endswith(DEAD_LETTER_SUFFIX):
         return queue_name
     return q_name(queue_name) + DEAD_LETTER_SUFFIX
+
+
+def lacks_descriptors(error: BaseException) -> bool:
+    """Tell whether an error was raised because this process may not open any more files."""
+    reason: BaseException | None = error
+    while reason is not None:
+        if _is_about_descriptors(reason):
+            return True
+        reason = reason.__cause__ or reason.__context__
+    # SQLite and name resolution do not say why they could not open something.
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as failure:
+        return _is_about_descriptors(failure)
+    return False
+
+
+def _is_about_descriptors(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}

@@ -138,12 +138,21 @@ class Site:
         self.ledger = Ledger(directory / "ledger")
         self.programs = []
 
-    def start(self, role, *arguments, failpoints="", prefix=(), **environment):
+    @property
+    def app_environment(self):
+        """What tells `storm_app` where it works."""
+        return {
+            "STORM_DATABASE": str(self.database),
+            "STORM_LEDGER": str(self.ledger.path),
+            "CHAOS_BROKER_OPTIONS": json.dumps(self.broker_options),
+        }
+
+    def start(self, role, *arguments, failpoints="", prefix=(), program=PROGRAM, **environment):
         program = Program(
             [
                 *prefix,
                 sys.executable,
-                PROGRAM,
+                program,
                 role,
                 self.database,
                 self.ledger.path,
@@ -153,6 +162,7 @@ class Site:
             {
                 "DRAMATIQ_FAILPOINTS": failpoints,
                 "dramatiq_restart_delay": "100",
+                "PYTHONPATH": str(PROGRAM.parents[2]),
                 "CHAOS_BROKER_OPTIONS": json.dumps(self.broker_options),
                 **environment,
             },

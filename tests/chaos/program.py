@@ -6,6 +6,7 @@ when it starts and when it ends, each time in one append, which survives the dea
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import sqlite3
 import sys
 import threading
 import time
+from pathlib import Path
 
 
 def write_line(ledger, *fields):
@@ -72,10 +74,47 @@ def declare(broker, ledger):
         write_line(ledger, "start", number)
         time.sleep(60)
 
-    return {
-        each.actor_name: each
-        for each in (work, fail_once, fail, pass_on, hold_interpreter, leave_child_behind)
-    }
+    actors = (work, fail_once, fail, pass_on, hold_interpreter, leave_child_behind)
+    return {each.actor_name: each for each in (*actors, *declare_patient(broker, ledger))}
+
+
+def declare_patient(broker, ledger):
+    """Declare the actors that wait until the test has done something."""
+    import dramatiq
+
+    @dramatiq.actor(broker=broker)
+    def wait_at_gate(number, gates):
+        write_line(ledger, "start", number)
+        # Each process has a gate of its own.
+        while not Path(gates, str(os.getpid())).exists():
+            time.sleep(0.01)
+        write_line(ledger, "end", number)
+
+    @dramatiq.actor(broker=broker)
+    def take_all_descriptors(number, gates):
+        taken = take_descriptors()
+        os.close(taken.pop())
+        write_line(ledger, "start", number)
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+        while not Path(gates, str(os.getpid())).exists():
+            time.sleep(0.01)
+        for descriptor in taken:
+            os.close(descriptor)
+        write_line(ledger, "end", number)
+
+    return wait_at_gate, take_all_descriptors
+
+
+def take_descriptors():
+    """Open files until the process may not open any more; return their descriptors."""
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    return taken
 
 
 def make_broker(path, **options):
@@ -169,6 +208,8 @@ def fork(path, ledger, children, each):
         send(range(first + int(each), first + 2 * int(each)))
         broker.close()
 
+    # Python does not stand a fork while another thread imports something, as first uses do.
+    send([10**9])
     threads = [
         threading.Thread(target=send, args=(range(million * 10**6, (million + 1) * 10**6),))
         for million in (1, 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ from dramatiq.testing.waiting import wait_until
 from tests.chaos.harness import open_site
 from tests.chaos.program import declare
 from tests.chaos.redis_harness import IS_FULL, RedisSite, now_ns, show
+from tests.chaos.trees import elsewhere
 from tests.proxy import Proxy
 from tests.servers import RedisServer, SentinelServer
 
@@ -28,8 +28,6 @@ RESUME_BOUND_S = 5.0
 PER_SECOND = 1000 if IS_FULL else 200
 #: How often master and replica change places.
 SWAPS = 6 if IS_FULL else 2
-#: Runs a program on a machine with another name.
-ELSEWHERE = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere; exec "$@"', "sh")
 #: Seconds without the server: longer than the timeout, and than anybody's turn to look for dead.
 AWAY_S = 6
 #: Milliseconds without heartbeat after which a worker counts as dead.
@@ -199,9 +197,7 @@ def broker(site):
 
 def start_elsewhere(site):
     """Start a worker on another machine, as far as others can tell."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may give a process another host name")
-    return site.start_worker(prefix=ELSEWHERE)
+    return site.start_worker(prefix=elsewhere())
 
 
 def test_what_a_dead_machine_ran_is_taken_back_while_memory_is_full(site, server, broker):

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.redis.client import make_client
+from dramatiq.redis.link import MAX_IDLE
 from dramatiq.testing.waiting import wait_until
 from dramatiq.worker import Worker
 from tests.servers import RedisServer, SentinelServer, free_port
@@ -292,7 +294,7 @@ def test_many_threads_send_over_few_connections(make_broker, redis_server):
         thread.join(30)
 
     assert broker.do_qsize("default") == 800
-    assert len(broker.links._idle) <= 40
+    assert len(broker.links._idle) <= MAX_IDLE
     broker.flush_all()
 
 
@@ -315,3 +317,34 @@ def test_what_the_application_tells_of_itself_is_left_to_it():
     client = make_client(url="redis://127.0.0.1", driver_info=Driver)
 
     assert client.connection_pool.connection_kwargs["driver_info"] is Driver
+
+
+def test_open_connections_are_lent_before_those_that_could_not_be_opened(make_broker, redis_server):
+    links = make_broker(url=redis_server.url, namespace="lent").links
+    with links.borrow() as first, links.borrow() as second, links.borrow() as third:
+        second.call([(b"PING",)])
+
+    lent = []
+    with links.borrow() as link:
+        lent.append(link)
+
+    assert lent == [second]
+    assert not first.is_open
+    assert not third.is_open
+
+
+def test_a_child_of_a_fork_closes_its_copies_of_connections(make_broker, redis_server):
+    links = make_broker(url=redis_server.url, namespace="copies").links
+    with links.borrow() as link, links.borrow() as idle:
+        for each in (link, idle):
+            each.call([(b"PING",)])
+    with links.borrow() as lent:
+        descriptors = [link.fileno(), idle.fileno()]
+        del link, idle
+
+        pid = os.fork()
+        if pid == 0:
+            os._exit(any(Path(f"/proc/self/fd/{each}").exists() for each in descriptors))
+
+        assert os.waitpid(pid, 0)[1] == 0
+        assert lent.call([(b"PING",)]) == [b"PONG"]

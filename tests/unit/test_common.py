@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import resource
 import threading
 import time
 from queue import PriorityQueue, Queue
@@ -15,6 +17,7 @@ from dramatiq.common import (
     iter_queue,
     join_all,
     join_queue,
+    lacks_descriptors,
     q_name,
     xq_name,
 )
@@ -197,3 +200,26 @@ def test_only_the_exact_suffix_counts(queue_name):
     assert queue_name == q_name(queue_name)
     assert f"{queue_name}.DQ" == dq_name(queue_name)
     assert f"{queue_name}.XQ" == xq_name(queue_name)
+
+
+# -- descriptors
+
+
+def test_an_error_tells_that_no_descriptor_is_left_through_what_caused_it():
+    error = RuntimeError("cannot connect")
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+
+    assert lacks_descriptors(error)
+    assert not lacks_descriptors(OSError(errno.ECONNREFUSED, "Connection refused"))
+
+
+def test_an_error_that_does_not_tell_is_believed_while_nothing_can_be_opened():
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        was_short = lacks_descriptors(ValueError("unable to open"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert was_short
+    assert not lacks_descriptors(ValueError("unable to open"))

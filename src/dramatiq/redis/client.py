@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
 try:
@@ -21,6 +22,10 @@ __all__ = ["COMMAND_TIMEOUT_S", "make_client", "place_of"]
 COMMAND_TIMEOUT_S = 8.0
 #: Seconds to open a connection.
 CONNECT_TIMEOUT_S = 5.0
+
+# Every connection looks a host name up, which takes this encoding. Where Python cannot load it for
+# want of a descriptor, it remembers for the life of the process that there is none.
+codecs.lookup("idna")
 
 
 def make_client(*, client: Any = None, url: str | None = None, **parameters: Any) -> Any:

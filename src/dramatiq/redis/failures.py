@@ -9,6 +9,7 @@ from __future__ import annotations
 import redis
 from redis import exceptions
 
+from ..common import NO_DESCRIPTORS, lacks_descriptors
 from ..errors import BrokerConnectionError, ConnectionClosed, ConnectionFailed
 
 __all__ = [
@@ -127,4 +128,6 @@ def explain_opening(error: BaseException, where: str) -> BrokerConnectionError:
     """Return the error to raise where a connection could not be opened."""
     if _code_of(error) or isinstance(error, redis.AuthenticationError):
         return explain(error, where)
+    if lacks_descriptors(error):
+        return RedisFailed(f"Cannot connect to Redis at {where}: {NO_DESCRIPTORS}. ({error})")
     return RedisFailed(f"Cannot connect to Redis at {where}. Does it run? ({error})")

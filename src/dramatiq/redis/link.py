@@ -5,12 +5,14 @@ takes a connection out of the client's pool, which knows the server, its passwor
 sentinels, and speaks over it directly: what is not answered is not repeated but raised.
 
 A `Link` belongs to one thread at a time; a `LinkPool` may be used from any thread. After a fork
-both open new connections.
+both open new connections, and the child closes its copies of those of its parent.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections import deque
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -34,7 +36,16 @@ Call = tuple["Script", tuple[bytes, ...], tuple[object, ...]]
 #: What `get_connection` is called with: before version 5.3 the name of a command had to be given.
 _COMMAND_NAME = ("EVALSHA",) if tuple(map(int, redis.__version__.split(".")[:2])) < (5, 3) else ()
 
+#: Most connections that a pool keeps open while nobody uses them. A crowd of senders must not hold
+#: the descriptors of its process for ever.
+MAX_IDLE = 16
+
 _TROUBLE = (redis.ConnectionError, redis.TimeoutError, RedisClusterException, OSError)
+
+
+#: All of this process.
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+_link_pools: weakref.WeakSet[LinkPool] = weakref.WeakSet()
 
 
 class Link:
@@ -58,6 +69,7 @@ class Link:
         self.name = os.urandom(12).hex()
         #: For whoever wants to number what is done over this link.
         self.sequence = 0
+        _links.add(self)
 
     @property
     def is_open(self) -> bool:
@@ -152,6 +164,15 @@ class Link:
         connection.socket_timeout = self._patience_s
         self._pool.release(connection)
 
+    def after_fork_in_child(self) -> None:
+        """Close the copy of a connection that goes on in the parent."""
+        _unlock(self._pool)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*_TROUBLE):
+                # The client library tells by the process id that it must not shut it down.
+                connection.disconnect()
+
     @property
     def where(self) -> str:
         """The server, without its password."""
@@ -211,14 +232,11 @@ class LinkPool:
         self._client = client
         self._key = key
         self._idle: deque[Link] = deque()
-        self._pid = os.getpid()
+        _link_pools.add(self)
 
     @contextmanager
     def borrow(self) -> Iterator[Link]:
         """Lend a link."""
-        if self._pid != os.getpid():
-            # The parent goes on using its connections.
-            self._idle, self._pid = deque(), os.getpid()
         try:
             link = self._idle.pop()
         except IndexError:
@@ -231,7 +249,18 @@ class LinkPool:
             link.close()
             raise
         finally:
+            self._take_back(link)
+
+    def _take_back(self, link: Link) -> None:
+        # Those that are open are lent first. One that could not be opened must not come before
+        # them: it would fail again where only they are left.
+        if link.is_open:
             self._idle.append(link)
+        else:
+            self._idle.appendleft(link)
+        if len(self._idle) > MAX_IDLE:
+            with suppress(IndexError):  # others may have taken them all meanwhile
+                self._idle.popleft().close()
 
     def run(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts over any link; see `Link.run`."""
@@ -242,6 +271,22 @@ class LinkPool:
         """Close the idle links; a next use opens others."""
         while self._idle:
             self._idle.pop().close()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: the parent goes on using its connections."""
+        self._idle = deque()
+        _unlock(getattr(self._client, "connection_pool", None))
+
+
+def _unlock(pool: Any) -> None:
+    """Give a pool of the client library new locks, in the child of a fork.
+
+    Another thread of the parent may have held one of them at the moment of the fork. In the child
+    there is no such thread, and version 8 of the library would wait for it for ever.
+    """
+    for name in ("_lock", "_fork_lock"):
+        if hasattr(pool, name):
+            setattr(pool, name, threading.RLock())
 
 
 def describe(client: Any) -> str:
@@ -255,3 +300,15 @@ def describe(client: Any) -> str:
     if "host" not in options:
         return "its cluster" if hasattr(client, "get_node_from_key") else "localhost:6379"
     return f"{options['host']}:{options.get('port', 6379)}/{options.get('db', 0)}"
+
+
+def _after_fork_in_child() -> None:
+    # Links first: their pools drop them, but the client library would keep their connections.
+    for link in list(_links):
+        link.after_fork_in_child()
+    for pool in list(_link_pools):
+        pool.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

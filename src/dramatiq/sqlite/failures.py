@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 
+from ..common import NO_DESCRIPTORS, lacks_descriptors
 from ..errors import BrokerConnectionError, ConnectionClosed, ConnectionFailed
 
 __all__ = ["explain", "is_about_the_file", "is_disk_full", "is_passing"]
@@ -72,6 +73,8 @@ _EXPLANATIONS: tuple[tuple[str, type[BrokerConnectionError], str], ...] = (
         ),
     ),
 )
+#: Fragments of what SQLite says, among other reasons, when no descriptor is left.
+_FAILED_TO_OPEN = ("unable to open", "disk i/o error", "too many open files")
 #: Codes of errors after which the connection is as good as before.
 _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL})
 
@@ -79,6 +82,8 @@ _PASSING = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE
 def explain(error: Exception, path: str) -> BrokerConnectionError:
     """Return the error to raise for one of SQLite's, or of the operating system's."""
     text = "disk is full" if is_disk_full(error) else str(error).lower()
+    if any(fragment in text for fragment in _FAILED_TO_OPEN) and lacks_descriptors(error):
+        return ConnectionFailed(f"SQLite database {path}: {NO_DESCRIPTORS}. ({error})")
     for fragment, error_class, meaning in _EXPLANATIONS:
         if fragment in text:
             return error_class(f"SQLite database {path}: {meaning}. ({error})")

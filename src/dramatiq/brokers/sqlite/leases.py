@@ -21,6 +21,7 @@ except ImportError:  # pragma: no cover (Windows)
 
 from typing import TYPE_CHECKING
 
+from ...common import NO_DESCRIPTORS, lacks_descriptors
 from ...errors import ConnectionFailed
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class LockFile:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             return os.open(self.path, flags, 0o600)
         except OSError as error:
+            if lacks_descriptors(error):
+                raise ConnectionFailed(f"Lock file {self.path}: {NO_DESCRIPTORS}.") from error
             raise ConnectionFailed(
                 f"Lock file {self.path} cannot be opened: {error.strerror}. Check that the folder "
                 "exists and that it may be written to."

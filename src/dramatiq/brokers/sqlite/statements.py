@@ -19,6 +19,7 @@ __all__ = [
     "insert",
     "json_list",
     "load",
+    "load_all",
     "schema",
     "text_or_blob",
     "unpack",
@@ -36,6 +37,12 @@ _ROWS_PER_INSERT = (500, 100, 20, 5, 1)
 def load(name: str) -> str:
     """Return the statement in ``sql/<name>.sql``."""
     return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def load_all() -> None:
+    """Read all statements, for later there may be no descriptor left to read them with."""
+    for path in _FOLDER.glob("*.sql"):
+        load(path.stem)
 
 
 def schema(name: str) -> list[str]:

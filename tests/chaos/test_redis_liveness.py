@@ -15,10 +15,10 @@ HELD = 3 * TIMEOUT
 
 
 @pytest.fixture
-def site(tmp_path, redis_server):
-    with open_site(
-        tmp_path, RedisSite, server=redis_server, namespace="liveness", heartbeat_timeout=TIMEOUT
-    ) as site:
+def site(request, tmp_path, redis_server):
+    # Each test with its own: what was killed before it could acknowledge would run in the next one.
+    options = {"namespace": f"liveness-{request.node.name}", "heartbeat_timeout": TIMEOUT}
+    with open_site(tmp_path, RedisSite, server=redis_server, **options) as site:
         yield site
 
 

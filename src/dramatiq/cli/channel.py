@@ -29,6 +29,7 @@ class BootReport:
         summary: Lines that describe broker, queues and actors.
         warnings: Lines about what is probably a mistake in the command line.
         forks: Import paths of the functions that middleware want in processes of their own.
+        recorder: Name of the flight recorder; empty if there is none.
     """
 
     exit_code: int = 0
@@ -36,6 +37,7 @@ class BootReport:
     summary: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     forks: list[str] = field(default_factory=list)
+    recorder: str = ""
 
     def encode(self) -> bytes:
         """Return one line."""

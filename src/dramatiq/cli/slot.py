@@ -161,7 +161,7 @@ class Slot:
         if self._log is not None:
             self._log.drain()
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         """Send a signal to the process, if it is alive or not yet collected.
 
         Only then its id cannot belong to somebody else. Starting a process collects the dead ones

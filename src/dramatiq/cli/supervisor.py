@@ -11,11 +11,13 @@ import multiprocessing
 import signal
 import sys
 import time
+from collections import Counter
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
 from .child import fork_process, worker_process
 from .failures import RET_IMPORT, RET_KILLED, RET_OK
+from .guard import Guard
 from .restart import RestartHistory, RestartPolicy
 from .signals import StopRequests, try_unblock_signals
 from .slot import Loop, Slot, describe_exit
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import logging
     from multiprocessing.context import BaseContext
 
+    from ..flight_recorder import Running
     from .channel import BootReport, Closeable
     from .logs import LogSink
     from .signals import SignalInbox
@@ -70,6 +73,7 @@ class Supervisor:
         context = _start_context(use_spawn=getattr(args, "use_spawn", False))
         self._lifeline, self._lifeline_holder = context.Pipe(duplex=False)
         self._loop = Loop(context, self._selector, sink, self._lifeline, self._on_report)
+        self._guard = Guard(logger, getattr(args, "worker_shutdown_timeout", 600_000) / 1000)
         self._requests = StopRequests()
         self._is_stopping = False
         self._exit_code = RET_OK
@@ -134,6 +138,7 @@ class Supervisor:
             self._inbox,
             self._selector,
             self._lifeline_holder,
+            self._guard,
             *siblings,
         )
         try:
@@ -155,6 +160,7 @@ class Supervisor:
             return
 
         slot.ready_at = time.monotonic()
+        self._guard.admit(slot, report.recorder)
         if slot.is_worker and not self._has_described:
             self._has_described = True
             self._describe(report)
@@ -200,6 +206,7 @@ class Supervisor:
 
     def _seconds_until_due(self) -> float | None:
         moments = [slot.restart_at for slot in self._slots]
+        moments.append(None if self._is_stopping else self._guard.next_look_at)
         moments.append(self._kill_at)
         if self._waiting_forks:
             moments.append(self._forks_due_at)
@@ -212,6 +219,7 @@ class Supervisor:
                 if slot.restart_at is not None and slot.restart_at <= now_s:
                     self._start(slot)
             self._start_waiting_forks(now_s)
+            self._guard.look(now_s)
         elif self._kill_at is None and not any(slot.is_running for slot in self._workers):
             self._kill_at = now_s + FORK_GRACE_S
 
@@ -225,6 +233,7 @@ class Supervisor:
             code = slot.reap()
             if code is None:
                 continue
+            running = self._guard.discharge(slot)
             if self._is_stopping:
                 self._note_exit_code(slot, code)
             elif slot.is_worker and getattr(self._args, "die_with_child", False):
@@ -234,6 +243,8 @@ class Supervisor:
                 self._abort(_exit_code_of(code))
             elif slot.is_worker or code not in {RET_OK, RET_IMPORT}:
                 self._logger.error("%s (PID %s) %s.", slot.name, pid, describe_exit(code))
+                if running:
+                    self._logger.error("%s was running: %s.", slot.name, _listed(running))
                 self._replace(slot, slot.ready_for_s(time.monotonic()))
 
     def _replace(self, slot: Slot, ready_for_s: float | None) -> None:
@@ -287,6 +298,7 @@ class Supervisor:
 
     def _begin_stop(self, number: signal.Signals) -> None:
         self._is_stopping = True
+        self._guard.excuse_all()
         self._waiting_forks.clear()
         for slot in self._slots:
             slot.restart_at = None
@@ -300,6 +312,12 @@ class Supervisor:
 def _exit_code_of(code: int) -> int:
     """Map the exit code of a worker to one of the program: signals are 1."""
     return RET_KILLED if code < 0 else code
+
+
+def _listed(running: list[Running]) -> str:
+    """Name the actors of what was running, and how many of each."""
+    counts = Counter(each.actor_name for each in running)
+    return ", ".join(name if n == 1 else f"{name} x {n}" for name, n in sorted(counts.items()))
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -22,6 +22,7 @@ from ..logging import get_logger
 from . import processing
 from .parking import Parking
 from .prefetch import Prefetch
+from .recording import ConsumerProgress
 from .settling import Confirmation, Inbox, announce, conclude, wants_confirmation
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from queue import PriorityQueue
 
     from ..broker import Broker, Consumer, MessageProxy
+    from ..flight_recorder import Progress
     from .work_queue import WorkQueue, _WorkQueueItem
 
 __all__ = ["ConsumerThread"]
@@ -49,6 +51,7 @@ class ConsumerThread(Thread):
         follow_pace: Whether an owned consumer may follow the pace of the work instead.
         free_slots: Tells how many messages could start at once, for owned consumers.
         dispatch: Takes messages that are ready to run; by default they go to ``work_queue``.
+        progress: Where to show that this thread moves, if anybody would look.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ConsumerThread(Thread):
         follow_pace: bool = False,
         free_slots: Callable[[ConsumerThread], int] | None = None,
         dispatch: Callable[[list[tuple[float, MessageProxy]]], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self.logger = get_logger("dramatiq.worker", f"ConsumerThread({queue_name})")
@@ -77,6 +81,7 @@ class ConsumerThread(Thread):
         self._pace = Prefetch(None if follow_pace else prefetch)
         self._free_slots = free_slots or (lambda _: prefetch)
         self._dispatch = dispatch or work_queue.add
+        self._progress = ConsumerProgress(progress, worker_timeout)
         self._parking = Parking(broker, self.logger)
         self._inbox = Inbox(self._wake)
         #: Settlements whose broker call failed; repeated first. This thread only.
@@ -100,18 +105,22 @@ class ConsumerThread(Thread):
         """Consume until `stop`; reconnect after every error."""
         self.logger.debug("Running consumer thread...")
         self.running = not self._stopping.is_set()
-        self.broker.emit_after("consumer_thread_boot", self)
-        survives = False
+        is_booted = survives = False
         while self.running:
             is_connection_error = False
             try:
+                if not is_booted:
+                    is_booted = True
+                    self.broker.emit_after("consumer_thread_boot", self)
                 if self.consumer is None or not survives:
                     self.consumer = self._connect()
                 self._consume(self.consumer)
             except BrokerConnectionError as error:
                 self.logger.critical("Consumer encountered a connection error: %s", error)
                 is_connection_error = True
-            except Exception:
+            except BaseException:
+                # Nothing may end this thread, no sys.exit of a hook and no late interrupt: its
+                # queue would be left alone by a process that looks healthy.
                 self.logger.critical("Consumer encountered an unexpected error.", exc_info=True)
             if self.running:
                 survives = self._survive(is_connection_error)
@@ -129,8 +138,11 @@ class ConsumerThread(Thread):
 
     def _survive(self, is_connection_error: bool) -> bool:
         """Tell, after an error, whether the consumer is still good; close it if it is not."""
-        if self.consumer is not None and self.consumer.recover():
-            return True
+        try:
+            if self.consumer is not None and self.consumer.recover():
+                return True
+        except BaseException:
+            self.logger.critical("A consumer that failed cannot go on.", exc_info=True)
         if is_connection_error:
             # The broker takes back what it handed out over the lost connection.
             self._parking.take_all()
@@ -192,10 +204,12 @@ class ConsumerThread(Thread):
             while self.running:
                 if self.paused:
                     self.paused_event.set()
+                self._progress.show(consumer)
                 step(consumer)
             if consumer.is_owned:
                 self._flush(consumer)
         finally:
+            self._progress.rest()
             self._is_connected = False
             if self.paused:
                 self.paused_event.set()
@@ -295,7 +309,11 @@ class ConsumerThread(Thread):
 
     def handle_delayed_messages(self) -> None:
         """Enqueue the parked messages that are due, earliest first, then settle their originals."""
-        self._parking.release_due(self.post_process_message)
+        self._parking.release_due(self._settle_parked)
+
+    def _settle_parked(self, message: MessageProxy) -> None:
+        self._progress.show(self.consumer)
+        self.post_process_message(message)
 
     # -- settling
 
@@ -361,6 +379,8 @@ class ConsumerThread(Thread):
                     error,
                     delay_s,
                 )
+                if current_thread() is self:
+                    self._progress.rest()
                 if self._stopping.wait(delay_s):
                     return
             except Exception:

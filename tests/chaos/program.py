@@ -14,6 +14,8 @@ import sqlite3
 import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
 
 def write_line(ledger, *fields):
@@ -72,10 +74,21 @@ def declare(broker, ledger):
         write_line(ledger, "start", number)
         time.sleep(60)
 
-    return {
-        each.actor_name: each
-        for each in (work, fail_once, fail, pass_on, hold_interpreter, leave_child_behind)
-    }
+    hang_once = dramatiq.actor(
+        partial(hang_the_first_time, ledger), actor_name="hang_once", broker=broker
+    )
+    actors = (work, fail_once, fail, pass_on, hold_interpreter, leave_child_behind, hang_once)
+    return {each.actor_name: each for each in actors}
+
+
+def hang_the_first_time(ledger, number):
+    """Run for a minute, but only the first time."""
+    write_line(ledger, "start", number)
+    marker = Path(f"{ledger}-{number}")
+    if not marker.exists():
+        marker.touch()
+        time.sleep(60)
+    write_line(ledger, "end", number)
 
 
 def make_broker(path, **options):

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from ...common import current_millis, q_name
 from ...errors import BrokerConnectionError, QueueJoinTimeout
 from ...failpoints import hit
+from ...flight_recorder import FlightRecorder
 from ...inspection import DeadLetter, QueueCounts
 from ...sqlite import DEFAULT_PATH, open_database, path_of_url
 from .._store import StoreBroker
 from .caretaker import Caretaker, News
 from .consumer import SQLiteConsumer
 from .membership import Membership
-from .statements import insert, load, schema
+from .statements import insert, load, recorders_schema, schema
 
 if TYPE_CHECKING:
     import sqlite3
@@ -82,6 +83,7 @@ class SQLiteBroker(StoreBroker):
         self.database.synchronous = synchronous
         self.database.busy_timeout_ms = busy_timeout
         self.database.ensure_schema("messages-1", schema())
+        self.database.ensure_schema("worker-recorders-1", recorders_schema())
         self.dead_message_ttl = dead_message_ttl
         self._reset()
 
@@ -139,6 +141,17 @@ class SQLiteBroker(StoreBroker):
                 self._membership = Membership(self.database)
             return self._membership
 
+    def make_flight_recorder(self, slots: int) -> FlightRecorder:
+        """Return where a worker is to write down what it runs; see `Broker`."""
+        recorder = FlightRecorder(slots)
+        try:
+            self.membership.add_recorder(recorder.name)
+        except BrokerConnectionError as error:
+            self.logger.warning(
+                "A second worker of this process goes on without flight recorder: %s", error
+            )
+        return recorder
+
     def _lock_of_this_process(self) -> threading.Lock:
         # After a fork everything here, the lock included, is the parent's.
         if self._pid != os.getpid():
@@ -167,6 +180,7 @@ class SQLiteBroker(StoreBroker):
             while self._execute("purge_dead", arguments) > 0:
                 continue
         self._execute("purge_done", {"before": now - DONE_TTL})
+        self._execute("forget_recorders", {})
         if self._execute("reclaim_orphans", {}):
             self.logger.warning("Messages leased to unknown workers went back to their queues.")
 

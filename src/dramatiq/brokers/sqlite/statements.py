@@ -19,6 +19,7 @@ __all__ = [
     "insert",
     "json_list",
     "load",
+    "recorders_schema",
     "schema",
     "text_or_blob",
     "unpack",
@@ -41,6 +42,11 @@ def load(name: str) -> str:
 def schema() -> list[str]:
     """Return the statements that create the tables."""
     return [statement for statement in load("schema").split(";\n") if statement.strip()]
+
+
+def recorders_schema() -> list[str]:
+    """Return the statement that creates the table of flight recorders."""
+    return [load("recorders")]
 
 
 def json_list(numbers: Iterable[int]) -> str:

@@ -40,8 +40,9 @@ def write(number):
 
 #: The program with seconds for tenths of seconds.
 QUICK = """\
-import os, sys
+import os, sys, tempfile
 os.environ["dramatiq_worker_timeout"] = "100"
+tempfile.tempdir = os.getcwd()  # it cleans up there
 from dramatiq.brokers import _store
 from dramatiq.brokers.sqlite import consumer
 from dramatiq.cli import checkup, guard, main, vitality

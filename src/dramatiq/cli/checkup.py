@@ -29,8 +29,8 @@ class Limits:
         stuck_pulses: Seconds, counted by the child, by which a loop is late until it counts as
             hanging.
         blind_looks: So many looks missed in a row, by the clock, and all counts start over.
-        clean_after_s: Seconds after the start until files of processes that are gone are
-            removed. Later than at once: who comes after them first reads whom to blame.
+        clean_after_s: Seconds after the start until files of processes that were gone by then
+            are removed. Later than at once: who comes after them first reads whom to blame.
     """
 
     look_s: float = 1.0

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..flight_recorder import FlightReader, remove_stale
+from ..flight_recorder import FlightReader, find_stale, forget
 from .checkup import Checkup, Limits, Overdue, Stopped
 from .vitality import DUMP_SIGNAL
 
@@ -81,6 +81,8 @@ class Guard:
         self._drain_s = 2 * shutdown_timeout_s + DRAIN_GRACE_S
         self._patients: dict[Slot, Patient] = {}
         now_s = time.monotonic()
+        # Only these: of one that dies meanwhile, others are yet to read whom to blame.
+        self._stale = find_stale()
         self._clean_at: float | None = now_s + self._limits.clean_after_s
         self.next_look_at = now_s
 
@@ -131,7 +133,8 @@ class Guard:
                 self._look_at(patient, now_s)
         if self._clean_at is not None and now_s >= self._clean_at:
             self._clean_at = None
-            remove_stale()
+            for name in self._stale & find_stale():
+                forget(name)
 
     def _look_at(self, patient: Patient, now_s: float) -> None:
         if patient.kill_at is not None and now_s >= patient.kill_at:

@@ -10,7 +10,7 @@ file which messages are overdue, and whether consumers and the event loop still 
 
 from __future__ import annotations
 
-from .reading import FlightReader, Running, forget, read, remove_stale
+from .reading import FlightReader, Running, find_stale, forget, read
 from .recorder import FlightRecorder, Progress, Record
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "Progress",
     "Record",
     "Running",
+    "find_stale",
     "forget",
     "read",
-    "remove_stale",
 ]

@@ -37,7 +37,7 @@ from .layout import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["FlightReader", "Running", "Sight", "forget", "read", "remove_stale"]
+__all__ = ["FlightReader", "Running", "Sight", "find_stale", "forget", "read"]
 
 
 class Running(NamedTuple):
@@ -165,20 +165,16 @@ def forget(name: str) -> None:
             path.unlink()
 
 
-def remove_stale() -> int:
-    """Remove the files of processes that are surely gone; return how many.
+def find_stale() -> set[str]:
+    """Return the names of the recorders of processes that are surely gone.
 
     Their record locks tell: the kernel drops them with the process, whatever namespace it was in.
     Not for a process that has a recorder itself: its lock would go.
     """
-    removed = 0
     if os.name == "nt":
-        return removed  # no record locks, no way to know
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if path_of(path.name) is not None and _is_abandoned(path):
-            forget(path.name)
-            removed += 1
-    return removed
+        return set()  # no record locks, no way to know
+    paths = Path(tempfile.gettempdir()).glob(f"{PREFIX}*")
+    return {path.name for path in paths if path_of(path.name) and _is_abandoned(path)}
 
 
 def _is_abandoned(path: Path) -> bool:

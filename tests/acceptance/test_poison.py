@@ -169,7 +169,7 @@ def test_a_message_that_brought_down_a_process_waits_a_second_then_ten(broker, s
 
     program = run("app", "-p", "1", "-t", "1").wait_for("exited with code 0")
     eventually(lambda: broker.queue_counts("default").delayed, "it waits")
-    program.wait_for("exited with code 0", 2).wait_until_ready(3)
+    program.wait_for("exited with code 0", 2)
     eventually(lambda: broker.queue_counts("default").delayed, "it waits for longer")
     assert program.stop() == 0
 
@@ -183,12 +183,12 @@ def test_a_message_that_brought_down_a_process_waits_a_second_then_ten(broker, s
 
 
 def test_memory_that_runs_out_and_many_forks_harm_nobody_else(broker, send, run, tmp_path):
+    # Once all of its threads are there: the limit forbids to start more.
+    program = run("app", "-p", "1", "-t", "4").wait_until_ready()
     send("hog")
     send("fork_many")
     for number in range(20):
         send("write", number)
-
-    program = run("app", "-p", "1", "-t", "4")
 
     [letter] = eventually(lambda: broker.dead_letters("default"), "the message is dead")
     eventually(lambda: is_drained(broker), "the others have run")

@@ -351,6 +351,10 @@ class Consumer:
     #: Whether it hands out messages. One that cares for a delay queue in its broker does not, and
     #: has work to do however busy the worker is.
     hands_out: bool = True
+    #: Seconds a call may take to fail, beyond the time it was told to wait, when the server does
+    #: not answer. A consumer that takes longer than that and half a minute is taken to hang, and
+    #: its process is replaced.
+    longest_call_s: float = 600.0
 
     def __iter__(self) -> Iterator[MessageProxy | None]:
         return self

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from .flight_recorder import Record
     from .message import Message
 
 __all__ = ["Envelope", "FollowUps", "MessageProxy", "Outcome", "Settlement", "current_follow_ups"]
@@ -89,6 +90,8 @@ class MessageProxy:
     _is_handed_over: bool = False
     #: What follows from it; see `Broker.follow_ups`.
     _follow_ups: FollowUps | None = None
+    #: Where it is written down that it is running, if anywhere.
+    _record: Record | None = None
 
     queue_name = _field("queue_name")
     actor_name = _field("actor_name")
@@ -121,7 +124,7 @@ class MessageProxy:
 
     def __getstate__(self) -> dict[str, Any]:
         # Copied and pickled is what is known of the message; the delivery stays the original's.
-        own = ("_lease", "_origin", "_is_handed_over", "_follow_ups")
+        own = ("_lease", "_origin", "_is_handed_over", "_follow_ups", "_record")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __str__(self) -> str:

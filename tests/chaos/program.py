@@ -15,6 +15,7 @@ import sqlite3
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 
@@ -74,7 +75,10 @@ def declare(broker, ledger):
         write_line(ledger, "start", number)
         time.sleep(60)
 
-    actors = (work, fail_once, fail, pass_on, hold_interpreter, leave_child_behind)
+    hang_once = dramatiq.actor(
+        partial(hang_the_first_time, ledger), actor_name="hang_once", broker=broker
+    )
+    actors = (work, fail_once, fail, pass_on, hold_interpreter, leave_child_behind, hang_once)
     return {each.actor_name: each for each in (*actors, *declare_patient(broker, ledger))}
 
 
@@ -115,6 +119,16 @@ def take_descriptors():
         if error.errno != errno.EMFILE:
             raise
     return taken
+
+
+def hang_the_first_time(ledger, number):
+    """Run for a minute, but only the first time."""
+    write_line(ledger, "start", number)
+    marker = Path(f"{ledger}-{number}")
+    if not marker.exists():
+        marker.touch()
+        time.sleep(60)
+    write_line(ledger, "end", number)
 
 
 def make_broker(path, **options):

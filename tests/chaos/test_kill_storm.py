@@ -19,8 +19,9 @@ from tests.chaos.redis_harness import IS_FULL, SEED, show
 from tests.chaos.trees import Tree, count_fates, open_either
 
 PROCESSES, THREADS = 2, 8
-#: Milliseconds within which what a dead process ran must run elsewhere.
-RECOVERY_BOUND_MS = 2000
+#: Milliseconds within which what a dead process ran must run elsewhere: at most 1,500 of them it
+#: waits because it may be to blame.
+RECOVERY_BOUND_MS = 2500
 
 
 @dataclass(frozen=True)

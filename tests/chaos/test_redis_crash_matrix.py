@@ -38,7 +38,7 @@ class Step(NamedTuple):
     failpoint: str
     hit: int = 1
     #: ``work``, ``stop`` (a worker that is asked to stop), ``sweep`` (one that finds another
-    #: dead), or ``produce``.
+    #: dead), ``blame`` (one that finds another dead which was running something), or ``produce``.
     role: str = "work"
     also: str = ""
 
@@ -58,6 +58,8 @@ STEPS = [
     *(Step("redis.delays.after_promote", hit) for hit in (1, 2)),
     Step("redis.leave.before_strike_off", role="stop"),
     Step("redis.leave.before_unpark", role="stop"),
+    Step("redis.blame.before", role="blame"),
+    Step("redis.blame.after", role="blame"),
     Step("redis.reclaim.after_move", role="sweep"),
     Step("redis.reclaim.before_strike_off", role="sweep"),
     Step("redis.enqueue.before", 4, role="produce"),
@@ -74,6 +76,8 @@ DEAD = range(301, 303)
 DELAYED = range(401, 403)
 #: What is not due before the end.
 FAR = range(601, 604)
+#: What its worker was running when that was killed.
+HANGING = 701
 #: What the producer sends, whose fault is in between.
 SENT = range(501, 511)
 
@@ -119,8 +123,14 @@ def start(site, step, action):
         program = site.start_worker(failpoints=failpoints)
         program.send(signal.SIGTERM)
         return program
+    if step.role == "blame":
+        broker = site.make_broker()
+        declare(broker, site.ledger.path)["hang_once"].send(HANGING)
+        broker.close()
     victim = site.start_worker()
     site.wait_until(lambda: site.ledger.count("start") > 5, "the first worker is busy")
+    if step.role == "blame":
+        site.wait_until(lambda: HANGING in site.ledger.numbers("start"), "it runs")
     program = site.start_worker(failpoints=failpoints)
     victim.kill()
     return program
@@ -145,7 +155,7 @@ def run(site, step, action):
         assert faulty.wait() == 0, faulty.output
     expected = [0, len(FAR), 0, len(DEAD) + 1]
     site.wait_until(lambda: site.counts() == expected, "nothing is left that is due")
-    if action != "kill" and step.role in {"work", "sweep"}:
+    if action != "kill" and step.role in {"work", "sweep", "blame"}:
         assert faulty.stop() == 0, faulty.output
     assert neighbour.stop() == 0, neighbour.output
     return faulty
@@ -156,13 +166,15 @@ def check(site, step, action, faulty):
     site.check_store()
     ended = set(site.ledger.numbers("end"))
     expected = {*WORK, *FAIL_ONCE, *PASS_ON, *PASSED_ON, *DELAYED, *site.ledger.numbers("sent")}
+    if step.role == "blame":
+        expected.add(HANGING)
     assert expected - ended == set(), "lost"
     assert ended - expected <= {*SENT}, "came from nowhere"
     # Those that never succeed, and the one that is no message.
     assert site.counts() == [0, len(FAR), 0, len(DEAD) + 1]
     duplicates = site.ledger.duplicates()
     killed = {faulty.pid} if action == "kill" else set()
-    if step.role == "sweep":
+    if step.role in {"sweep", "blame"}:
         killed.add(site.programs[0].pid)
     for number in duplicates:
         first = min(
@@ -210,4 +222,4 @@ def outcomes(request, tmp_path_factory, redis_server):
 def test_nothing_is_lost_and_only_what_was_running_runs_again(outcomes, step, action):
     duplicates = outcomes[step, action].result()
 
-    assert action == "kill" or step.role == "sweep" or not duplicates
+    assert action == "kill" or step.role in {"sweep", "blame"} or not duplicates

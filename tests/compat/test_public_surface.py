@@ -563,7 +563,12 @@ SIGNATURES: dict[str, list[Any]] = {
     ],
     "dramatiq.middleware.ShutdownNotifications": [("notify_shutdown", False)],
     "dramatiq.middleware.ShutdownNotifications.should_notify": ["self", "actor", "message"],
-    "dramatiq.middleware.TimeLimit": ["*", ("time_limit", 600_000), ("interval", 1000)],
+    "dramatiq.middleware.TimeLimit": [
+        "*",
+        ("time_limit", 600_000),
+        ("interval", 1000),
+        ("grace", 30_000),  # ours
+    ],
     "dramatiq.rate_limits.Barrier": ["backend", "key", "*", ("ttl", 900_000)],
     "dramatiq.rate_limits.Barrier.create": ["self", "parties"],
     "dramatiq.rate_limits.Barrier.wait": ["self", "*", ("block", True), ("timeout", None)],

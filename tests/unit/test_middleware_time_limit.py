@@ -182,3 +182,51 @@ def test_a_supported_platform_is_not_warned_of(stub_broker):
         warnings.simplefilter("error")
 
         TimeLimit().after_process_boot(stub_broker)
+
+
+class Record:
+    """Stands for the place where a thread writes down what it runs."""
+
+    moment = None
+
+    def kill_at(self, moment):
+        self.moment = moment
+
+
+@pytest.mark.parametrize(
+    ("constructor", "options", "allowed_ms"),
+    [
+        ({}, {}, 630_000),
+        ({"time_limit": 1000, "grace": 500}, {}, 1500),
+        ({"grace": 500}, {"time_limit": 2000}, 2500),
+        ({"time_limit": math.inf}, {}, math.inf),
+    ],
+)
+def test_the_process_is_to_be_killed_after_limit_and_grace(
+    stub_broker, target, constructor, options, allowed_ms
+):
+    declare(stub_broker)
+    message = proxy_with(**options)
+    message._record = Record()
+
+    TimeLimit(**constructor).before_process_message(stub_broker, message)
+
+    remaining_ms = (message._record.moment - time.monotonic()) * 1000
+    assert remaining_ms == pytest.approx(allowed_ms, abs=1000)
+
+
+@pytest.mark.parametrize("constructor", [{"grace": None}, {"time_limit": None}])
+def test_without_grace_or_limit_no_process_is_to_be_killed(stub_broker, target, constructor):
+    declare(stub_broker)
+    message = proxy_with()
+    message._record = Record()
+
+    TimeLimit(**constructor).before_process_message(stub_broker, message)
+
+    assert message._record.moment is None
+
+
+def test_messages_of_other_tools_need_no_record(stub_broker, target):
+    declare(stub_broker)
+
+    TimeLimit().before_process_message(stub_broker, Message("default", "work", (), {}, {}))

@@ -295,3 +295,43 @@ def test_consumers_of_the_stub_broker_are_not_owned():
     broker.declare_queue("default")
 
     assert not broker.consume("default").is_owned
+
+
+@pytest.mark.parametrize("hook", ["after_consumer_thread_boot", "recover", "fetch"])
+def test_nothing_ends_a_consumer_thread(broker, start_worker, restart_delay, declare, hook):
+    """A thread that was gone would leave its queue alone, in a process that looks healthy."""
+    restart_delay(0.01)
+    done = threading.Event()
+    exits = iter([SystemExit, SystemExit])
+
+    def exit_or(original):
+        def call(*arguments, **options):
+            for error in exits:
+                raise error
+            return original(*arguments, **options)
+
+        return call
+
+    class Broken(Middleware):
+        pass
+
+    if hook.startswith("after"):
+        setattr(Broken, hook, exit_or(lambda *_: None))
+    broker.add_middleware(Broken())
+    actor = declare(broker, done.set)
+    consume = broker.consume
+
+    def consume_broken(*arguments, **options):
+        consumer = consume(*arguments, **options)
+        if hook in {"recover", "fetch"}:
+            for name in {"fetch", "exchange", hook}:
+                setattr(consumer, name, exit_or(getattr(consumer, name)))
+        return consumer
+
+    broker.consume = consume_broken
+    worker = start_worker(broker)
+
+    actor.send()
+
+    assert done.wait(10)
+    assert all(thread.is_alive() for thread in worker.consumers.values())

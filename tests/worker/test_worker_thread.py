@@ -311,3 +311,41 @@ def test_arguments_are_freed_with_their_message(declare, start_worker, ledger):
         wait_until(lambda: proxies[0]() is None)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])
+def test_nothing_a_boot_hook_raises_ends_a_thread(broker, declare, start_worker, ledger, error):
+    class Broken(Middleware):
+        def after_worker_thread_boot(self, broker, thread):
+            raise error
+
+    broker.add_middleware(Broken())
+    actor = declare(broker, ledger.write)
+    worker = start_worker(broker, worker_threads=2)
+
+    actor.send(1)
+
+    broker.join("default", timeout=15_000)
+    assert ledger.entries == [1]
+    assert all(thread.is_alive() for thread in worker.workers)
+
+
+def test_a_tool_that_exits_around_process_message_loses_no_message(
+    broker, declare, start_worker, ledger, monkeypatch
+):
+    original = WorkerThread.process_message
+
+    def exit_first(thread, message):
+        if not ledger.entries:
+            ledger.write("exit")
+            raise SystemExit
+        original(thread, message)
+
+    monkeypatch.setattr(WorkerThread, "process_message", exit_first)
+    actor = declare(broker, ledger.write, **AT_ONCE)
+    worker = start_worker(broker, worker_threads=1)
+
+    actor.send(1)
+
+    wait_until(lambda: ledger.entries == ["exit", 1])
+    assert all(thread.is_alive() for thread in worker.workers)

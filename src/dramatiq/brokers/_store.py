@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 
     from ..inspection import QueueCounts
 
-__all__ = ["StoreBroker", "decode", "new_delivery_ids", "printable"]
+__all__ = [
+    "MAX_CRASHES",
+    "StoreBroker",
+    "decode",
+    "delay_after_crash",
+    "new_delivery_ids",
+    "poison_reason",
+    "printable",
+]
+
+#: How many processes a message may bring down before it is dead.
+MAX_CRASHES = 3
+#: Milliseconds that a message waits at least which has brought down one process, two, and more.
+CRASH_DELAYS_MS = (1_000, 10_000)
 
 #: Most characters of a reason that are stored beside a dead letter.
 _MAX_REASON = 2000
@@ -176,6 +189,27 @@ def decode(payload: bytes) -> Message[Any]:
             found = type(value).__name__
             raise DecodeError(f"{name} is {found}, not {expected.__name__}", payload, None)
     return message
+
+
+def delay_after_crash(crashes: int, rank: int, suspects: int) -> int:
+    """Return for how many milliseconds a message waits that was running when a process died.
+
+    Those that ran together must not come back together: the innocent ones would run beside the
+    other one again, and share its fate. So they are spread over half as much again, and whoever
+    had been running for longest, least likely to have caused it, comes first.
+
+    Args:
+        crashes: How many processes have died while it ran.
+        rank: Its place among those that ran when this one died, from 0.
+        suspects: How many these were.
+    """
+    least = CRASH_DELAYS_MS[min(crashes, len(CRASH_DELAYS_MS)) - 1]
+    return least + least * rank // (2 * suspects)
+
+
+def poison_reason(max_crashes: int) -> str:
+    """Return why a message is dead that has brought down too many processes."""
+    return f"poison: {max_crashes} processes died while they ran it"
 
 
 def printable(text: str) -> str:

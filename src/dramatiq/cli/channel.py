@@ -1,10 +1,10 @@
 """The pipes between the supervisor and one child.
 
 Four of them: the log (child to supervisor), the report about booting and notes later (child to
-supervisor, a line of JSON each), the lifeline and the relief, which nobody ever writes to. All
+supervisor, a line of JSON each), the lifeline, which nobody ever writes to, and the relief. All
 children hold the reading end of the lifeline, only the supervisor holds the writing end, so the
-end of the file tells them that it is gone. The relief is the same for one child alone, whom the
-supervisor has replaced: it is told so without a signal, which would count as a request to stop.
+end of the file tells them that it is gone. A byte in the relief, which each child has for itself,
+tells it that it has been replaced: a signal would count as a request to stop.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class BootReport:
         summary: Lines that describe broker, queues and actors.
         warnings: Lines about what is probably a mistake in the command line.
         forks: Import paths of the functions that middleware want in processes of their own.
+        recorder: Name of the flight recorder; empty if there is none.
     """
 
     exit_code: int = 0
@@ -40,6 +41,7 @@ class BootReport:
     summary: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     forks: list[str] = field(default_factory=list)
+    recorder: str = ""
 
     def encode(self) -> bytes:
         """Return one line."""
@@ -129,7 +131,7 @@ class ChildChannel:
         log: Writing end of the log pipe.
         report: Writing end of the report.
         lifeline: Reading end; at its end the supervisor is gone.
-        relief: Reading end; at its end another process has taken over.
+        relief: Reading end; with a byte in it, another process has taken over.
         supervisor_pid: Who started the child.
         inherited: What a forked child must close because it belongs to the supervisor. While a
             child holds the reading end of a sibling's log, that sibling would block on a full

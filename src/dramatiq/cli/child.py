@@ -38,6 +38,7 @@ from .signals import (
     try_unblock_signals,
 )
 from .summary import describe, warn_about_actors, warn_about_queues
+from .vitality import ORPHAN_PATIENCE_S, Pulse, end_soon, show_stacks_on_demand
 
 if TYPE_CHECKING:
     import argparse
@@ -56,17 +57,23 @@ class StopSwitch:
 
     Main thread only.
 
+    Args:
+        supervisor_pid: Who started this process.
+
     Attributes:
         is_booting: While True no message is held, and a stop signal ends the process at once,
             whatever the application is doing. An exception raised into it would do the same more
             politely, but may end in the hands of `except BaseException` or of a destructor.
         is_requested: Whether the process is to end.
+        is_orphaned: Whether it is because the supervisor is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, supervisor_pid: int) -> None:
         self.is_booting = True
         self.is_requested = False
+        self.is_orphaned = False
         self.logger: logging.Logger | None = None
+        self._supervisor_pid = supervisor_pid
         self._requests = StopRequests(CHILD_ECHO_WINDOW_S)
         self._inbox = SignalInbox(STOP_SIGNALS, self._on_signal)
 
@@ -75,7 +82,10 @@ class StopSwitch:
         self._inbox.__enter__()
 
     def _on_signal(self, _number: int) -> None:
-        if self._requests.is_repeated(time.monotonic()):
+        if os.getppid() != self._supervisor_pid:
+            self.is_orphaned = True
+            end_soon()
+        elif self._requests.is_repeated(time.monotonic()):
             if self.logger is not None:
                 self.logger.warning("Asked to stop again: ending at once.")
             os._exit(RET_KILLED)
@@ -85,23 +95,30 @@ class StopSwitch:
         if self.is_booting:
             os._exit(RET_OK)
 
-    def wait(self, lifeline: int, relief: int, looks: Looks) -> None:
+    def wait(self, lifeline: int, relief: int, looks: Looks, pulse: Pulse) -> None:
         """Sleep until a signal asks to stop, the supervisor is gone or has a replacement.
 
         Args:
             lifeline: Descriptor whose end means that the supervisor is gone.
-            relief: Descriptor whose end means that another process has taken over.
+            relief: Descriptor with a byte in it when another process has taken over.
             looks: What to look at from time to time, whether this process is to end.
+            pulse: Shows meanwhile that this process runs.
         """
         while not self.is_requested and not looks.is_over():
             poll = select.poll()  # not select(): descriptors may be numbered high
             poll.register(self._inbox.reader, select.POLLIN)
             poll.register(lifeline, select.POLLIN)
             poll.register(relief, select.POLLIN)
-            ready = {descriptor for descriptor, _ in poll.poll(looks.interval_ms)}
+            waits_ms = [each for each in (looks.interval_ms, pulse.wait_ms()) if each is not None]
+            ready = {descriptor for descriptor, _ in poll.poll(min(waits_ms, default=None))}
+            pulse.beat()
             self._inbox.read()
-            if lifeline in ready or relief in ready:
+            # At its end without a byte, the lifeline's is about to come: the supervisor is gone.
+            if relief in ready and os.read(relief, 1):
                 self.is_requested = True
+            if lifeline in ready:
+                self.is_requested = self.is_orphaned = True
+                end_soon()
 
 
 def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChannel) -> None:
@@ -112,18 +129,23 @@ def worker_process(args: argparse.Namespace, worker_id: int, channel: ChildChann
         worker_id: Its place among the workers, from 0.
         channel: The pipes to the supervisor.
     """
-    switch = StopSwitch()
+    switch = StopSwitch(channel.supervisor_pid)
     _enter(channel, switch.install)
     stream = open_log_pipe(channel.log.fileno())
     switch.logger = logger = setup_worker_logging(args, worker_id, stream)
     broker, worker, looks, report = _boot_or_fail(args, channel, switch, logger)
+    show_stacks_on_demand(channel.log.fileno())
 
     channel.send_report(report)
     looks.begin()
-    switch.wait(channel.lifeline.fileno(), channel.relief.fileno(), looks)
+    pulse = Pulse(worker.recorder)
+    switch.wait(channel.lifeline.fileno(), channel.relief.fileno(), looks, pulse)
 
     logger.info("Stopping: running messages finish, the others return to their queues.")
-    worker.stop(timeout=getattr(args, "worker_shutdown_timeout", 600_000))
+    timeout_ms = getattr(args, "worker_shutdown_timeout", 600_000)
+    if switch.is_orphaned:
+        timeout_ms = min(timeout_ms, int(ORPHAN_PATIENCE_S * 1000))
+    worker.stop(timeout=timeout_ms)
     broker.close()
     for each in (sys.stdout, sys.stderr, stream):
         if isinstance(each, LineStream):
@@ -173,6 +195,7 @@ def _boot(
         summary=describe(broker, worker, queues, excluded),
         warnings=warnings,
         forks=forks,
+        recorder="" if worker.recorder is None else worker.recorder.name,
     )
     report.summary.extend(first_steps(args, broker))
     return broker, worker, looks, report
@@ -198,13 +221,15 @@ def _make_worker(args: argparse.Namespace, broker: Broker, queues: list[str] | N
     options: dict[str, Any] = {} if async_slots is None else {"async_slots": async_slots}
     if getattr(args, "burst", False):
         options["worker_timeout"] = FETCH_TIMEOUT_MS
-    return Worker(
+    worker = Worker(
         broker,
         queues=set(queues) if queues else None,
         exclude_queues=getattr(args, "exclude_queues", None),
         worker_threads=args.threads,
         **options,
     )
+    worker.is_supervised = True
+    return worker
 
 
 def _import_path(function: Callable[[], int | None]) -> str:
@@ -226,7 +251,9 @@ def fork_process(args: argparse.Namespace, fork_id: int, path: str, channel: Chi
     requests = StopRequests(CHILD_ECHO_WINDOW_S)
 
     def stop(_number: int) -> None:
-        if requests.is_repeated(time.monotonic()):
+        if os.getppid() != channel.supervisor_pid:
+            end_soon()
+        elif requests.is_repeated(time.monotonic()):
             os._exit(RET_KILLED)
         sys.exit(RET_OK)  # raised into the function, so that it can clean up
 

@@ -184,7 +184,7 @@ class Slot:
         if self._log is not None:
             self._log.drain()
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         """Send a signal to the process, if it is alive or not yet collected.
 
         Only then its id cannot belong to somebody else. Starting a process collects the dead ones
@@ -199,6 +199,8 @@ class Slot:
         It gets no signal: one that comes later, to stop all, is still the first it gets.
         """
         if self._relief is not None:
+            with suppress(BrokenPipeError):  # it is ending by itself
+                os.write(self._relief.fileno(), b"\n")
             self._relief.close()
             self._relief = None
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
 from .channel import Wish
 from .child import fork_process, worker_process
 from .failures import RET_IMPORT, RET_KILLED, RET_OK
+from .guard import Guard
 from .restart import RestartHistory, RestartPolicy
 from .signals import StopRequests, try_unblock_signals
 from .slot import Loop, Slot, describe_exit, prepare_start, start_context
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import logging
     from multiprocessing.context import BaseContext
 
+    from ..flight_recorder import Running
     from .channel import BootReport, Closeable, Note
     from .signals import SignalInbox
     from .sink import LogSink
@@ -76,6 +79,7 @@ class Supervisor:
         self._loop = Loop(
             context, self._selector, sink, self._lifeline, self._on_report, self._on_note
         )
+        self._guard = Guard(logger, getattr(args, "worker_shutdown_timeout", 600_000) / 1000)
         self._requests = StopRequests()
         self._is_stopping = False
         self._exit_code = RET_OK
@@ -164,6 +168,7 @@ class Supervisor:
             self._inbox,
             self._selector,
             self._lifeline_holder,
+            self._guard,
             *siblings,
         )
         try:
@@ -188,6 +193,7 @@ class Supervisor:
         self._succession.accept(slot)
         if slot.is_worker:
             self._forks_of_middleware = report.forks
+        self._guard.admit(slot, report.recorder)
         if slot.is_worker and not self._has_described:
             self._has_described = True
             self._describe(report)
@@ -252,6 +258,7 @@ class Supervisor:
     def _seconds_until_due(self) -> float | None:
         moments = [slot.restart_at for slot in self._slots]
         moments += [self._kill_at, self._succession.due_at, self._fork_renewal.due_at]
+        moments.append(None if self._is_stopping else self._guard.next_look_at)
         if self._waiting_forks:
             moments.append(self._forks_due_at)
         due = [moment for moment in moments if moment is not None]
@@ -266,6 +273,7 @@ class Supervisor:
             self._succession.step(now_s)
             self._fork_renewal.step(now_s)
             self._stop_if_done()
+            self._guard.look(now_s)
         elif self._kill_at is None and not any(slot.is_running for slot in self._workers):
             self._kill_at = now_s + FORK_GRACE_S
 
@@ -283,6 +291,7 @@ class Supervisor:
             code = slot.reap()
             if code is None:
                 continue
+            running = self._guard.discharge(slot)
             if self._is_stopping:
                 if not self._succession.has_failed(slot):
                     self._note_exit_code(slot, code)
@@ -299,6 +308,8 @@ class Supervisor:
                 self._abort(_exit_code_of(code))
             elif slot.is_worker or code not in {RET_OK, RET_IMPORT}:
                 self._logger.error("%s (PID %s) %s.", slot.name, pid, describe_exit(code))
+                if running:
+                    self._logger.error("%s was running: %s.", slot.name, _listed(running))
                 self._replace(slot, slot.ready_for_s(time.monotonic()))
 
     def _replace(self, slot: Slot, ready_for_s: float | None) -> None:
@@ -360,6 +371,7 @@ class Supervisor:
 
     def _begin_stop(self, number: signal.Signals) -> None:
         self._is_stopping = True
+        self._guard.excuse_all()
         self._waiting_forks.clear()
         self._succession.cancel()
         for slot in self._slots:
@@ -374,6 +386,12 @@ class Supervisor:
 def _exit_code_of(code: int) -> int:
     """Map the exit code of a worker to one of the program: signals are 1."""
     return RET_KILLED if code < 0 else code
+
+
+def _listed(running: list[Running]) -> str:
+    """Name the actors of what was running, and how many of each."""
+    counts = Counter(each.actor_name for each in running)
+    return ", ".join(name if n == 1 else f"{name} x {n}" for name, n in sorted(counts.items()))
 
 
 def _counted(number: int, one: str, many: str) -> str:

@@ -137,18 +137,30 @@ class TimeLimit(Middleware):
     It is delivered when the actor next runs Python code: a blocking system call is not cut short.
     The limit is enforced from `after_process_boot` on, as the command line emits it.
 
+    An actor that still runs when ``grace`` has passed too, because native code does not return or
+    because it goes on all the same, cannot be ended but with its process: the main process of the
+    command line kills that, which counts as a crash of this message alone, and starts another.
+
     Args:
         time_limit: Milliseconds, ten minutes by default; ``float("inf")`` or None for no limit.
             Actors and messages may have an option of that name.
         interval: Milliseconds between two looks at what is overdue; under gevent, where each
             message has a timer of its own, it says nothing.
+        grace: Milliseconds after the limit at which the process is killed; None to never do that.
     """
 
     is_loop_safe = True
 
-    def __init__(self, *, time_limit: float | None = 600_000, interval: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        time_limit: float | None = 600_000,
+        interval: int = 1000,
+        grace: float | None = 30_000,
+    ) -> None:
         self.logger = get_logger(__name__, type(self))
         self.time_limit = time_limit
+        self.grace = grace
         self.manager = (
             GreenTimeLimitManager(self.logger)
             if has_green_threads()
@@ -180,6 +192,9 @@ class TimeLimit(Middleware):
             limit = actor.options.get("time_limit", self.time_limit)
         if limit is not None:
             self.manager.add(current_interrupt_target(), limit)
+            record = getattr(message, "_record", None)  # a tool's own message may have none
+            if record is not None and self.grace is not None:
+                record.kill_at(time.monotonic() + (limit + self.grace) / 1000)
 
     def after_process_message(
         self,

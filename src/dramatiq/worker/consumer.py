@@ -24,6 +24,7 @@ from . import processing
 from .outage import Outage
 from .parking import Parking
 from .prefetch import Prefetch
+from .recording import ConsumerProgress
 from .settling import Confirmation, Inbox, announce, conclude, wants_confirmation
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from queue import PriorityQueue
 
     from ..broker import Broker, Consumer, MessageProxy
+    from ..flight_recorder import Progress
     from .work_queue import WorkQueue, _WorkQueueItem
 
 __all__ = ["ConsumerThread"]
@@ -51,6 +53,7 @@ class ConsumerThread(Thread):
         follow_pace: Whether an owned consumer may follow the pace of the work instead.
         free_slots: Tells how many messages could start at once, for owned consumers.
         dispatch: Takes messages that are ready to run; by default they go to ``work_queue``.
+        progress: Where to show that this thread moves, if anybody would look.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class ConsumerThread(Thread):
         follow_pace: bool = False,
         free_slots: Callable[[ConsumerThread], int] | None = None,
         dispatch: Callable[[list[tuple[float, MessageProxy]]], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         super().__init__(daemon=True)
         self.logger = get_logger("dramatiq.worker", f"ConsumerThread({queue_name})")
@@ -86,6 +90,7 @@ class ConsumerThread(Thread):
         self._pace = Prefetch(None if follow_pace else prefetch)
         self._free_slots = free_slots or (lambda _: prefetch)
         self._dispatch = dispatch or work_queue.add
+        self._progress = ConsumerProgress(progress, worker_timeout)
         self._parking = Parking(broker, self.logger)
         self._inbox = Inbox(self._wake)
         #: Settlements whose broker call failed; repeated first. This thread only.
@@ -109,11 +114,13 @@ class ConsumerThread(Thread):
         """Consume until `stop`; reconnect after every error."""
         self.logger.debug("Running consumer thread...")
         self.running = not self._stopping.is_set()
-        self.broker.emit_after("consumer_thread_boot", self)
-        survives = False
+        is_booted = survives = False
         while self.running:
             is_connection_error = False
             try:
+                if not is_booted:
+                    is_booted = True
+                    self.broker.emit_after("consumer_thread_boot", self)
                 if self.consumer is None or not survives:
                     self.consumer = self._connect()
                 self._consume(self.consumer)
@@ -121,7 +128,9 @@ class ConsumerThread(Thread):
                 delay_s = settings.CONSUMER_RESTART_DELAY_SECS
                 self.outage.begin(self.logger, self.queue_name, error, delay_s)
                 is_connection_error = True
-            except Exception:
+            except BaseException:
+                # Nothing may end this thread, no sys.exit of a hook and no late interrupt: its
+                # queue would be left alone by a process that looks healthy.
                 self.logger.critical("Consumer encountered an unexpected error.", exc_info=True)
             if self.running:
                 survives = self._survive(is_connection_error)
@@ -140,8 +149,11 @@ class ConsumerThread(Thread):
 
     def _survive(self, is_connection_error: bool) -> bool:
         """Tell, after an error, whether the consumer is still good; close it if it is not."""
-        if self.consumer is not None and self.consumer.recover():
-            return True
+        try:
+            if self.consumer is not None and self.consumer.recover():
+                return True
+        except BaseException:
+            self.logger.critical("A consumer that failed cannot go on.", exc_info=True)
         if is_connection_error:
             # The broker takes back what it handed out over the lost connection.
             self._parking.take_all()
@@ -207,6 +219,7 @@ class ConsumerThread(Thread):
             while self.running:
                 if self.paused:
                     self.paused_event.set()
+                self._progress.show(consumer)
                 step(consumer)
                 if not self.is_consuming:
                     self.is_consuming = True
@@ -214,6 +227,7 @@ class ConsumerThread(Thread):
             if consumer.is_owned:
                 self._flush(consumer)
         finally:
+            self._progress.rest()
             self._is_connected = self.is_consuming = False
             if self.paused:
                 self.paused_event.set()
@@ -317,7 +331,11 @@ class ConsumerThread(Thread):
 
     def handle_delayed_messages(self) -> None:
         """Enqueue the parked messages that are due, earliest first, then settle their originals."""
-        self._parking.release_due(self.post_process_message)
+        self._parking.release_due(self._settle_parked)
+
+    def _settle_parked(self, message: MessageProxy) -> None:
+        self._progress.show(self.consumer)
+        self.post_process_message(message)
 
     # -- settling
 
@@ -383,6 +401,8 @@ class ConsumerThread(Thread):
                     error,
                     delay_s,
                 )
+                if current_thread() is self:
+                    self._progress.rest()
                 if self._stopping.wait(delay_s):
                     return
             except Exception:

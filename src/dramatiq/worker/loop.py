@@ -24,16 +24,18 @@ from .settling import conclude, wants_confirmation
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Coroutine, Hashable, Iterable
+    from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 
     from ..broker import Broker, MessageProxy
     from ..delivery import Settlement
-    from ..flight_recorder import FlightRecorder
+    from ..flight_recorder import Progress, Record
 
 __all__ = ["LoopRunner"]
 
 #: Seconds the event loop has to start, and cancelled coroutines have to clean up.
 LOOP_TIMEOUT_S = 5.0
+#: Seconds between two signs that the event loop moves.
+PROGRESS_S = 5.0
 
 
 #: Guards ``_users``.
@@ -77,8 +79,8 @@ class LoopRunner:
         broker: The broker whose hooks are run.
         slots: How many may run at the same time.
         on_idle: Called when a slot gets free and no message waits for it; the loop's thread.
-        recorder: Where to write down what runs, if anybody would read it.
-        first_slot: The first of as many places there.
+        records: Where to write down what runs, one place for each slot, if anybody would read it.
+        progress: Where to show that the event loop moves, if anybody would look.
     """
 
     def __init__(
@@ -87,15 +89,15 @@ class LoopRunner:
         slots: int,
         on_idle: Callable[[], None] | None = None,
         *,
-        recorder: FlightRecorder | None = None,
-        first_slot: int = 0,
+        records: Sequence[Record] = (),
+        progress: Progress | None = None,
     ) -> None:
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.slots = slots
         self._on_idle = on_idle
-        self._recorder = recorder
-        self._free_records = list(range(first_slot + slots - 1, first_slot - 1, -1))
+        self._free_records = list(records)
+        self._progress = progress
         self._thread: EventLoopThread | None = None
         self._watch: LoopWatch | None = None
         self._is_blocked = False
@@ -127,6 +129,8 @@ class LoopRunner:
                 self._thread, self._message_of, lambda: self._unfinished > 0, self.logger
             )
             self._watch.start()
+            if self._progress is not None:
+                self._call_soon(self._show_progress)
 
     def _message_of(self, task: asyncio.Task[Any]) -> MessageProxy | None:
         target = self._tasks.get(task)  # a single step, from another thread too
@@ -195,6 +199,8 @@ class LoopRunner:
         thread, self._thread = self._thread, None
         if self._watch is not None:
             self._watch.stop()
+        if self._progress is not None:
+            self._progress.rest()
         if thread is not None and _give_back_thread(thread) and not self._is_blocked:
             thread.stop()
 
@@ -204,6 +210,11 @@ class LoopRunner:
         self._thread.loop.call_soon_threadsafe(callback, *args)
 
     # -- the loop's thread
+
+    def _show_progress(self) -> None:
+        if self._progress is not None and self._thread is not None:
+            self._progress.expect(PROGRESS_S)
+            asyncio.get_running_loop().call_later(PROGRESS_S, self._show_progress)
 
     def _accept(self, entries: Iterable[tuple[float, MessageProxy]]) -> None:
         for priority, message in entries:
@@ -248,15 +259,17 @@ class LoopRunner:
         assert task is not None  # noqa: S101 (this is a task)
         target = self._tasks[task]
         _task_target.set(target)
-        if self._recorder is None or message._lease is None:
+        if not self._free_records:
             await self._run_message(message, target)
         else:
             record = self._free_records.pop()
-            self._recorder.begin(record, message._lease)
+            envelope = message._message
+            record.begin(message._lease, envelope.actor_name, envelope.queue_name)
+            message._record = record
             try:
                 await self._run_message(message, target)
             finally:
-                self._recorder.end(record)
+                record.end()
                 self._free_records.append(record)
         if target.is_abandoned:
             return

@@ -13,7 +13,7 @@ from . import processing
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
-    from ..flight_recorder import FlightRecorder
+    from ..flight_recorder import Record
     from .consumer import ConsumerThread
     from .work_queue import WorkQueue
 
@@ -41,9 +41,8 @@ class WorkerThread(Thread):
         worker_timeout: int,
     ) -> None:
         super().__init__(daemon=True)
-        #: Where to write down what runs, if anybody would read it, and this thread's place there.
-        self.recorder: FlightRecorder | None = None
-        self.slot = 0
+        #: Where to write down what runs, if anybody would read it.
+        self.record: Record | None = None
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.consumers = consumers
@@ -59,7 +58,7 @@ class WorkerThread(Thread):
         """Run messages until `stop`."""
         self.logger.debug("Running worker thread...")
         self.running = not self._stopping
-        self.broker.emit_after("worker_thread_boot", self)
+        self._boot()
         while True:
             # An interrupt that comes too late to hit its actor may hit any line of ours. The
             # inner loop deals with one, this one with another on its heels.
@@ -70,6 +69,13 @@ class WorkerThread(Thread):
                 continue
         self.broker.emit_before("worker_thread_shutdown", self)
         self.logger.debug("Worker thread stopped.")
+
+    def _boot(self) -> None:
+        try:
+            self.broker.emit_after("worker_thread_boot", self)
+        except BaseException:
+            # A sys.exit in a hook is meant for the process, and would end this thread alone.
+            self.logger.exception("Unexpected failure in a worker thread; it goes on.")
 
     def _run_until_stopped(self) -> None:
         while True:
@@ -98,7 +104,7 @@ class WorkerThread(Thread):
             if not message._is_handed_over and (consumer := self._consumer_of(message)):
                 consumer.requeue_messages([message])
             raise
-        except Exception as exception:
+        except BaseException as exception:
             # Ours raises nothing: it is a tool's that wraps it.
             if not message._is_handed_over:
                 self._run_hooks_after_failure(message, exception)
@@ -109,16 +115,19 @@ class WorkerThread(Thread):
 
     def process_message(self, message: MessageProxy) -> None:
         """Run one message and hand over what became of it. Tracing tools wrap this method."""
-        if self.recorder is not None and message._lease is not None:
-            self.recorder.begin(self.slot, message._lease)
+        record = self.record
+        if record is not None:
+            envelope = message._message
+            record.begin(message._lease, envelope.actor_name, envelope.queue_name)
+            message._record = record
         try:
             self._run_message(message)
         except BaseException as exception:
             # An interrupt hit one of our own steps around the actor, or a hook raised something
             # like it. The hooks may run twice, the message is not lost.
             self._run_hooks_after_failure(message, exception)
-        if self.recorder is not None:
-            self.recorder.end(self.slot)
+        if record is not None:
+            record.end()
         self._post_process(message)
         message.clear_exception()
 

@@ -20,6 +20,7 @@ from ..middleware import Middleware
 from .consumer import ConsumerThread
 from .outage import Outage
 from .prefetch import MAX_PREFETCH
+from .recording import make_recorder
 from .threads import WorkerThread
 from .work_queue import WorkQueue
 
@@ -80,7 +81,9 @@ class Worker:
         )
         self._lock = Lock()
         self._outage = Outage()
-        self._recorder: FlightRecorder | None = None
+        #: Whether to write down what runs even if the broker has no use for that.
+        self.is_supervised = False
+        self.recorder: FlightRecorder | None = None
         self._loop: LoopRunner | None = None
         self._middleware: _WorkerMiddleware | None = None
         self._is_paused = False
@@ -91,7 +94,11 @@ class Worker:
         """Start everything and return."""
         self.broker.emit_before("worker_boot", self)
         # Before anything is fetched: it is known from then on where to look for whom to blame.
-        self._recorder = self.broker.make_flight_recorder(self.worker_threads + self.async_slots)
+        self.recorder = make_recorder(
+            self.broker,
+            self.worker_threads + self.async_slots,
+            is_supervised=self.is_supervised,
+        )
         middleware = self._middleware = _WorkerMiddleware(self)
         # Not through add_middleware, which would warn of a second worker's.
         self.broker.middleware.append(middleware)
@@ -141,6 +148,9 @@ class Worker:
         """
         self.broker.emit_before("worker_shutdown", self)
         self.logger.info("Shutting down...")
+        if self.recorder is not None:
+            # Whoever loses patience and kills us from here on is not to blame our messages.
+            self.recorder.stopping()
         self._detach()
         consumers = self._consumer_threads()
         for consumer in consumers:
@@ -160,8 +170,8 @@ class Worker:
             consumer.close()
         if self._loop is not None:
             self._loop.close()
-        if self._recorder is not None:
-            self._recorder.close()
+        if self.recorder is not None:
+            self.recorder.close()
         self.broker.emit_after("worker_shutdown", self)
         self.logger.info("Worker has been shut down.")
 
@@ -272,8 +282,8 @@ class Worker:
                     self.broker,
                     self.async_slots,
                     self.feed_consumers,
-                    recorder=self._recorder,
-                    first_slot=self.worker_threads,
+                    records=self.recorder.records[self.worker_threads :] if self.recorder else (),
+                    progress=self.recorder.progress() if self.recorder else None,
                 )
                 self._loop.start()
                 if self._is_paused:
@@ -303,6 +313,7 @@ class Worker:
                 follow_pace=self._follows_pace(),
                 free_slots=self.free_slots,
                 dispatch=self.dispatch,
+                progress=self.recorder.progress() if self.recorder else None,
             )
         consumer.outage = self._outage
         if self._is_paused:
@@ -327,7 +338,8 @@ class Worker:
             work_queue=self.work_queue,
             worker_timeout=self.worker_timeout,
         )
-        worker.recorder, worker.slot = self._recorder, len(self.workers)
+        if self.recorder is not None:
+            worker.record = self.recorder.records[len(self.workers)]
         worker.start()
         self.workers.append(worker)
 

@@ -20,7 +20,7 @@ from ...redis import LinkPool, make_client
 from ...redis.client import place_of
 from ...redis.failures import is_out_of_memory
 from ...redis.link import describe
-from .._store import StoreBroker
+from .._store import MAX_CRASHES, StoreBroker
 from .caretaker import Caretaker
 from .commands import Commands
 from .consumer import RedisConsumer
@@ -48,8 +48,6 @@ OWN_HEARTBEAT_TIMEOUT = 30_000
 DEFAULT_MAINTENANCE_CHANCE = 1000
 #: Milliseconds between two looks at whether a joined queue is empty.
 JOIN_INTERVAL = 100
-#: How many processes a message may bring down before it is dead.
-MAX_CRASHES = 3
 #: Most dead letters dropped by one call.
 BATCH = 500
 

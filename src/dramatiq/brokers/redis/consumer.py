@@ -58,6 +58,8 @@ class RedisConsumer(Consumer):
     """
 
     is_owned = True
+    #: Looking up the server's address, connecting, and a client of the user's that repeats it.
+    longest_call_s = 90.0
 
     def __init__(self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         self.logger = get_logger("dramatiq.brokers.redis", type(self))

@@ -165,7 +165,8 @@ class Delays:
             moving.append((message, ready))
         if not moving:
             return
-        keys = (consumer._acks, self._delayed.payloads, self._queue.ids, self._queue.payloads)
+        queue = self._queue
+        keys = (consumer._acks, self._delayed.payloads, queue.ids, queue.payloads, queue.crashes)
         [states] = consumer._link.run([(load("promote"), keys, tuple(arguments))])
         hit("redis.delays.after_promote")
         for (message, ready), moved in zip(moving, states, strict=True):

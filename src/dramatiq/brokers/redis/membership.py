@@ -10,11 +10,14 @@ import json
 import os
 import socket
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...common import current_millis, dq_name, q_name
 from ...failpoints import hit
 from ...logging import get_logger
+from .._store import decode, delay_after_crash, poison_reason
 from .layout import PARKING, Layout
 from .scanning import flat, scan_keys
 from .scripts import load
@@ -120,20 +123,28 @@ class Membership:
     ) -> None:
         """Take back what a dead worker was running; what has brought down too many is dead.
 
+        The others wait in the delay queue, where workers of 2.x find them too.
+
         Args:
             worker: Who died.
             queue_names: Where it may hold messages.
             leases: The ids of what it was running.
             max_crashes: How many are too many.
         """
-        reason = f"poison: {max_crashes} processes died while they ran it"
-        for name in sorted(set(queue_names)) if leases else ():
-            queue = self._layout.queue(name)
+        reason = poison_reason(max_crashes)
+        # What runs is never from a delay queue.
+        for name in sorted(set(map(q_name, queue_names))) if leases else ():
+            queue, delayed = self._layout.queue(name), self._layout.queue(dq_name(name))
             keys = (
-                *(self._layout.acks(worker, name), queue.ids, queue.payloads, queue.crashes),
+                *(self._layout.acks(worker, name), queue.payloads, queue.crashes),
+                *(delayed.ids, delayed.payloads, queue.ids),
                 *(queue.dead, queue.dead_payloads, queue.dead_reasons),
             )
-            [crashes] = self._links.run([(load("blame"), keys, (max_crashes, reason, *leases))])
+            later = self._payloads_for_later(name, leases)
+            hit("redis.blame.before")
+            arguments = (max_crashes, reason, *chain.from_iterable(later))
+            [crashes] = self._links.run([(load("blame"), keys, arguments)])
+            hit("redis.blame.after")
             for lease, count in zip(leases, crashes, strict=True):
                 if count >= max_crashes:
                     self.logger.critical(
@@ -142,6 +153,24 @@ class Membership:
                         name,
                         count,
                     )
+
+    def _payloads_for_later(
+        self, queue_name: str, leases: Sequence[bytes]
+    ) -> list[tuple[bytes, bytes]]:
+        """Return each id with its payload for the delay queue; empty where that cannot be made.
+
+        Only the worker that held it could change either of payload and count, and it is dead.
+        """
+        queue = self._layout.queue(queue_name)
+        with self._links.borrow() as link:
+            payloads, crashes = link.call(
+                [(b"HMGET", queue.payloads, *leases), (b"HMGET", queue.crashes, *leases)]
+            )
+        later = []
+        for rank, lease in enumerate(leases):
+            delay = delay_after_crash(int(crashes[rank] or 0) + 1, rank, len(leases))
+            later.append((lease, _for_later(lease, payloads[rank], delay)))
+        return later
 
     def find_dead(
         self, own_timeout: int, foreign_timeout: int, *, but: str
@@ -238,6 +267,25 @@ class Membership:
         with self._links.borrow() as link:
             found = scan_keys(link, prefix)
         return [self._layout.worker_and_queue(key) for key in sorted(found)]
+
+
+def _for_later(lease: bytes, payload: bytes | None, delay: int) -> bytes:
+    """Return the payload with which a message waits in its delay queue."""
+    if payload is None:
+        return b""
+    try:
+        message = decode(payload)
+        # Under the same id: its crashes are counted under it.
+        options = {
+            "eta": current_millis() + delay,
+            "redis_message_id": lease.decode(),
+        }
+        later = message.copy(queue_name=dq_name(message.queue_name), options=options)
+        encoded: bytes = later.encode()
+    except Exception:
+        # Its worker could read it, and we cannot: it does not wait.
+        return b""
+    return encoded
 
 
 def _siblings(workers: Sequence[bytes]) -> Iterable[Sibling]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...common import current_millis, q_name
 from ...errors import BrokerConnectionError, QueueJoinTimeout
 from ...failpoints import hit
+from ...flight_recorder import FlightRecorder
 from ...sqlite import DEFAULT_PATH, open_database, path_of_url
 from .._store import StoreBroker
 from .caretaker import Caretaker, News
@@ -86,6 +87,7 @@ class SQLiteBroker(StoreBroker):
         load_all()
         self.database.ensure_schema("messages-1", schema("schema"))
         self.database.ensure_schema("paused-1", schema("schema_paused"))
+        self.database.ensure_schema("worker-recorders-1", schema("recorders"))
         self.dead_message_ttl = dead_message_ttl
         self._reset()
 
@@ -143,6 +145,17 @@ class SQLiteBroker(StoreBroker):
                 self._membership = Membership(self.database)
             return self._membership
 
+    def make_flight_recorder(self, slots: int) -> FlightRecorder:
+        """Return where a worker is to write down what it runs; see `Broker`."""
+        recorder = FlightRecorder(slots)
+        try:
+            self.membership.add_recorder(recorder.name)
+        except BrokerConnectionError as error:
+            self.logger.warning(
+                "A second worker of this process goes on without flight recorder: %s", error
+            )
+        return recorder
+
     def _lock_of_this_process(self) -> threading.Lock:
         # After a fork everything here, the lock included, is the parent's.
         if self._pid != os.getpid():
@@ -172,6 +185,7 @@ class SQLiteBroker(StoreBroker):
             while self._execute("purge_dead", arguments) > 0:
                 continue
         self._execute("purge_done", {"before": now - DONE_TTL})
+        self._execute("forget_recorders", {})
         if self._execute("reclaim_orphans", {}):
             self.logger.warning("Messages leased to unknown workers went back to their queues.")
 

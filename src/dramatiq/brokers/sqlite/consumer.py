@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteConsumer"]
 
+#: Seconds a transaction may take beyond the wait for others that write: a slow disk.
+LONGEST_CALL_S = 60.0
 #: Most messages taken in one transaction.
 MAX_BATCH = 1000
 #: Seconds between two comparisons of what the store says we hold with what we hold.
@@ -52,6 +54,7 @@ class SQLiteConsumer(Consumer):
         self.prefetch = prefetch
         self.timeout = timeout
         self.owner = broker.membership.owner()
+        self.longest_call_s = LONGEST_CALL_S + broker.database.busy_timeout_ms / 1000
         #: What was handed out and not settled, by seq. The object itself tells one delivery from
         #: another of the same message: only the latest can be settled.
         self._held: dict[int, MessageProxy] = {}

@@ -1,7 +1,8 @@
 """This process as an owner of leases: registered in the store, alive by its lock.
 
 An owner's number is never used again. Whoever finds a registered owner whose byte is free takes
-back what it held, in the transaction that strikes it off, so a dead owner can take no lease.
+back what it held, in the transaction that strikes it off, so a dead owner can take no lease. What
+the owner's flight recorders say it was running is to blame for its death.
 """
 
 from __future__ import annotations
@@ -9,20 +10,34 @@ from __future__ import annotations
 import os
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from ... import flight_recorder
 from ...common import current_millis
 from ...failpoints import hit
 from ...logging import get_logger
+from .._store import MAX_CRASHES, delay_after_crash, poison_reason
 from .leases import GRACE_S, lock_file_of
 from .statements import load
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
     from ...sqlite import Database
 
 __all__ = ["Membership"]
+
+
+class Reclaimed(NamedTuple):
+    """What striking off a dead owner did."""
+
+    #: How many messages went back, poisonous ones included.
+    moved: int
+    #: Number and queue of each message that is dead now.
+    poison: list[tuple[int, str]]
+    #: The owner's flight recorders, which nobody needs any more.
+    recorders: list[str]
 
 
 class Membership:
@@ -40,6 +55,21 @@ class Membership:
         self._lock = threading.Lock()
         self._owner: int | None = None
         self._slot: int | None = None
+        self._recorders: set[str] = set()
+
+    def add_recorder(self, name: str) -> None:
+        """Register a flight recorder of this process; at once if the process is registered.
+
+        Raises:
+            BrokerConnectionError: If the file cannot be written.
+        """
+        with self._lock:
+            self._recorders.add(name)
+            owner = self._owner
+            if owner is not None:
+                self._database.write(
+                    lambda connection: _add_recorders(connection, owner, [name]), frees_space=True
+                )
 
     def owner(self) -> int:
         """Return our number; register if we are not."""
@@ -48,13 +78,16 @@ class Membership:
                 slot = self._lock_file.acquire()
                 try:
                     hit("sqlite.join.before_write")
-                    self._owner = self._database.write(
-                        lambda connection: _join(connection, slot), frees_space=True
+                    self._owner, predecessor = self._database.write(
+                        lambda connection: _join(connection, slot, self._recorders),
+                        frees_space=True,
                     )
                 except BaseException:
                     self._lock_file.release(slot)
                     raise
                 self._slot = slot
+                if predecessor is not None:
+                    self._conclude(predecessor)
             return self._owner
 
     def disown(self, owner: int) -> None:
@@ -74,7 +107,8 @@ class Membership:
         if owner is None or slot is None:
             return
         try:
-            self._database.write(partial(_strike_off, owner=owner), frees_space=True)
+            # What still runs is not to blame: this process does not die.
+            self._database.write(partial(_strike_off, owner=owner, blames=False), frees_space=True)
             hit("sqlite.leave.before_unlock")
         finally:
             # Whatever happened to the row: without the lock, others will take it for dead.
@@ -96,33 +130,83 @@ class Membership:
         dead = [owner for owner, slot in owners if not self._lock_file.is_alive(slot)]
         reclaimed = 0
         for owner in dead:
-            moved = self._database.write(partial(_strike_off, owner=owner), frees_space=True)
+            done = self._database.write(partial(_strike_off, owner=owner), frees_space=True)
+            self._conclude(done)
             self.logger.warning(
-                "Worker %d died: %d messages go back to their queues.", owner, moved
+                "Worker %d died: %d messages go back to their queues.",
+                owner,
+                done.moved - len(done.poison),
             )
-            reclaimed += moved
+            reclaimed += done.moved
         return reclaimed
 
+    def _conclude(self, done: Reclaimed) -> None:
+        """Tell what is dead; remove the recorders, which others may read until that is stored."""
+        for number, queue_name in done.poison:
+            self.logger.critical(
+                "Message %d of queue %r is dead: %d processes died while they ran it.",
+                number,
+                queue_name,
+                MAX_CRASHES,
+            )
+        for name in done.recorders:
+            flight_recorder.forget(name)
 
-def _join(connection: sqlite3.Connection, slot: int) -> int:
+
+def _join(
+    connection: sqlite3.Connection, slot: int, recorders: Iterable[str]
+) -> tuple[int, Reclaimed | None]:
     """Register a new owner; one of the same slot must be dead, for we hold its lock."""
     found = connection.execute("SELECT id FROM workers WHERE slot = ?", (slot,)).fetchone()
-    if found is not None:
-        _strike_off(connection, found[0])
+    predecessor = None if found is None else _strike_off(connection, found[0])
     cursor = connection.execute(
         "INSERT INTO workers (slot, pid, started_at) VALUES (?, ?, ?)",
         (slot, os.getpid(), current_millis()),
     )
-    hit("sqlite.join.before_commit")
     owner = cursor.lastrowid
     assert owner is not None  # noqa: S101 (set by every INSERT into a rowid table)
-    return owner
+    _add_recorders(connection, owner, recorders)
+    hit("sqlite.join.before_commit")
+    return owner, predecessor
 
 
-def _strike_off(connection: sqlite3.Connection, owner: int) -> int:
-    """Give back everything an owner held and strike it off."""
+def _add_recorders(connection: sqlite3.Connection, owner: int, names: Iterable[str]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO worker_recorders VALUES (?, ?)", [(owner, name) for name in names]
+    )
+
+
+def _strike_off(connection: sqlite3.Connection, owner: int, *, blames: bool = True) -> Reclaimed:
+    """Give back everything an owner held, what it was running with the blame; strike it off."""
+    found = "SELECT name FROM worker_recorders WHERE worker = ?"
+    recorders = [name for (name,) in connection.execute(found, (owner,))]
+    blamed = _blame(connection, owner, recorders) if blames else []
     moved = connection.execute(load("reclaim"), {"owner": owner}).rowcount
     hit("sqlite.reclaim.before_delete")
     connection.execute("DELETE FROM workers WHERE id = ?", (owner,))
+    connection.execute("DELETE FROM worker_recorders WHERE worker = ?", (owner,))
     hit("sqlite.reclaim.before_commit")
-    return moved
+    poison = [(number, queue) for number, queue, crashes in blamed if crashes >= MAX_CRASHES]
+    return Reclaimed(moved + len(blamed), poison, recorders)
+
+
+def _blame(
+    connection: sqlite3.Connection, owner: int, recorders: Iterable[str]
+) -> list[tuple[int, str, int]]:
+    """Take back what a dead owner was running; return number, queue and crashes of each."""
+    leases = [lease for name in recorders for lease in flight_recorder.read(name)]
+    numbers = [int(lease) for lease in leases if lease.isdigit()]
+    now = current_millis()
+    blamed = []
+    for rank, number in enumerate(numbers):
+        arguments = {
+            "owner": owner,
+            "seq": number,
+            "now": now,
+            "max_crashes": MAX_CRASHES,
+            "first_delay": delay_after_crash(1, rank, len(numbers)),
+            "next_delay": delay_after_crash(2, rank, len(numbers)),
+            "why": poison_reason(MAX_CRASHES),
+        }
+        blamed += connection.execute(load("blame"), arguments).fetchall()
+    return blamed

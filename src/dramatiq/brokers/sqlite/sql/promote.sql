@@ -1,5 +1,7 @@
--- Make what is due ready; position stays its eta, so that it takes its place among the others.
-UPDATE messages SET state = 0
+-- Make what is due ready; position stays its eta, so that it takes its place among the others. Only
+-- what has waited because a process died while it ran, most likely without being to blame, waits
+-- no longer: that comes first, the first time.
+UPDATE messages SET state = 0, position = CASE crashes WHEN 1 THEN 0 ELSE position END
 WHERE seq IN (
     SELECT seq FROM messages
     WHERE state = 1 AND queue = :queue AND position <= :now

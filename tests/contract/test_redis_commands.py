@@ -7,8 +7,10 @@ import uuid
 import pytest
 import redis as redis_package
 
+import dramatiq
 from dramatiq.brokers import redis as redis_module
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.redis.scripts import load
 from dramatiq.common import current_millis
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed
 from dramatiq.message import Message
@@ -506,3 +508,16 @@ def test_a_fetch_that_fails_raises_connection_closed(make_broker, redis):
 
         assert next(consumer) is not None
         consumer.close()
+
+
+def test_a_server_that_forgot_the_heartbeat_alone_hands_out_messages(make_broker, redis_server):
+    broker = make_broker(url=redis_server.url, namespace="knows-fetch")
+    dramatiq.actor(broker=broker, actor_name="work")(print).send()
+    with redis_server.client() as client:
+        client.script_flush()
+        client.script_load(load("fetch").text)
+
+    payloads = broker.do_fetch("default", 10)
+
+    assert len(payloads) == 1
+    broker.flush_all()

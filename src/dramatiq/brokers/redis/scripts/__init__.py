@@ -13,8 +13,8 @@ _FOLDER = Path(__file__).parent
 #: Scripts that store messages begin with the function that does.
 _STORING = frozenset({"enqueue", "follow", "nack"})
 #: Scripts that others of the same round trip rely on: results are stored before their messages
-#: are acknowledged, or never.
-_PRECEDING = frozenset({"keep"})
+#: are acknowledged, or never; and nothing is leased to a worker without a heartbeat.
+_PRECEDING = frozenset({"heartbeat", "keep"})
 
 
 @cache

@@ -140,7 +140,7 @@ def test_each_worker_of_a_process_is_registered_with_its_recorder(broker, start_
 def test_a_file_made_before_there_were_recorders_gets_their_table(tmp_path):
     path = tmp_path / "old.db"
     with closing(sqlite3.connect(path)) as connection, connection:
-        for statement in [*schema(), "CREATE TABLE schemas (name TEXT PRIMARY KEY)"]:
+        for statement in [*schema("schema"), "CREATE TABLE schemas (name TEXT PRIMARY KEY)"]:
             connection.execute(statement)
         connection.execute("INSERT INTO schemas VALUES ('messages-1')")
     broker = SQLiteBroker(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import random
@@ -165,8 +164,7 @@ def _boot(
     args: argparse.Namespace, channel: ChildChannel, switch: StopSwitch, logger: logging.Logger
 ) -> tuple[Broker, Worker, Looks, BootReport]:
     """Import the application and start its worker."""
-    # As it is on disk: the supervisor may have looked into its directories before they changed.
-    importlib.invalidate_caches()
+    _look_anew(args)
     if getattr(args, "watch", None):
         # It would be taken for that of a source that is saved again within the same second.
         sys.dont_write_bytecode = True
@@ -199,6 +197,17 @@ def _boot(
     )
     report.summary.extend(first_steps(args, broker))
     return broker, worker, looks, report
+
+
+def _look_anew(args: argparse.Namespace) -> None:
+    """Have the application's folders read again, which the supervisor may have seen before.
+
+    Not all of the import path's: the library's lists alone take a quarter of a megabyte.
+    """
+    for path in getattr(args, "path", ()):
+        finder = sys.path_importer_cache.get(os.path.abspath(path))  # noqa: PTH100 (as it is there)
+        if finder is not None and hasattr(finder, "invalidate_caches"):
+            finder.invalidate_caches()
 
 
 def _use_uvloop() -> None:

@@ -41,11 +41,11 @@ def import_object(value: str) -> tuple[ModuleType, Any]:
     return _resolve(value)
 
 
-def _resolve(value: str, last_hint: str = "") -> tuple[ModuleType, Any]:
-    """See `import_object`; the hint is given where the module is missing."""
+def _resolve(value: str, *, may_be_command: bool = False) -> tuple[ModuleType, Any]:
+    """See `import_object`; where the module is missing, a command may have been meant."""
     module_name, _, attribute = value.partition(":")
     _refuse_file_name(value, module_name)
-    module = _import_module(module_name, last_hint)
+    module = _import_module(module_name, may_be_command=may_be_command)
     if not attribute:
         return module, None
 
@@ -80,7 +80,7 @@ def import_broker(value: str) -> tuple[ModuleType, Broker]:
 
 def import_first_word(value: str) -> tuple[ModuleType, Broker]:
     """Do what `import_broker` does, for a word in whose place a command may have been meant."""
-    return _broker_of(value, *_resolve(value, _command_hint(value)))
+    return _broker_of(value, *_resolve(value, may_be_command=True))
 
 
 def _broker_of(value: str, module: ModuleType, found: Any) -> tuple[ModuleType, Broker]:
@@ -133,7 +133,7 @@ def _refuse_file_name(value: str, module_name: str) -> None:
     raise ImportError(f"{module_name!r} is a file, and the name of a module is needed.{hint}")
 
 
-def _import_module(module_name: str, last_hint: str) -> ModuleType:
+def _import_module(module_name: str, *, may_be_command: bool) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -144,7 +144,7 @@ def _import_module(module_name: str, last_hint: str) -> ModuleType:
         raise ImportError(
             f"Cannot import {module_name!r} from {_first_directory().resolve()}."
             + _module_hint(error.name)
-            + last_hint
+            + (_command_hint(module_name) if may_be_command else "")
         ) from None
 
 

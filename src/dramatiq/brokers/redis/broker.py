@@ -112,8 +112,6 @@ class RedisBroker(StoreBroker):
         #: How many processes a message may bring down before it is dead.
         self.max_crashes = MAX_CRASHES
         self.layout = Layout(namespace)
-        # Now: when they are needed, there may be no descriptor left to read them with.
-        load_all()
         self.links = LinkPool(self.client, self.layout.heartbeats)
         self.membership = Membership(self.links, self.layout)
         self.parking = Parking(self.links, self.layout)

@@ -18,7 +18,7 @@ from .._store import StoreBroker
 from .caretaker import Caretaker, News
 from .consumer import SQLiteConsumer
 from .membership import Membership
-from .statements import insert, load, load_all, schema
+from .statements import insert, load, schema
 
 if TYPE_CHECKING:
     import sqlite3
@@ -84,7 +84,6 @@ class SQLiteBroker(StoreBroker):
         self.database = open_database(DEFAULT_PATH if path is None else path)
         self.database.synchronous = synchronous
         self.database.busy_timeout_ms = busy_timeout
-        load_all()
         self.database.ensure_schema("messages-1", schema("schema"))
         self.database.ensure_schema("paused-1", schema("schema_paused"))
         self.database.ensure_schema("worker-recorders-1", schema("recorders"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,6 @@ __all__ = [
     "insert",
     "json_list",
     "load",
-    "load_all",
     "schema",
     "text_or_blob",
     "unpack",
@@ -33,16 +33,17 @@ READY_SEPARATOR = "\x1e"
 _ROWS_PER_INSERT = (500, 100, 20, 5, 1)
 
 
-@cache
+#: Read with the module: later there may be no descriptor left to do it with, and processes that
+#: are forked afterwards share them.
+_STATEMENTS = {
+    entry.name.removesuffix(".sql"): Path(entry).read_text(encoding="utf-8")
+    for entry in os.scandir(_FOLDER)
+}
+
+
 def load(name: str) -> str:
     """Return the statement in ``sql/<name>.sql``."""
-    return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
-
-
-def load_all() -> None:
-    """Read all statements, for later there may be no descriptor left to read them with."""
-    for path in _FOLDER.glob("*.sql"):
-        load(path.stem)
+    return _STATEMENTS[name]
 
 
 def schema(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+import os
 from pathlib import Path
 
 from ....redis import Script
@@ -17,16 +17,29 @@ _STORING = frozenset({"enqueue", "follow", "nack"})
 _PRECEDING = frozenset({"heartbeat", "keep"})
 
 
-@cache
+def _read_all() -> dict[str, Script]:
+    texts = {
+        entry.name.removesuffix(".lua"): Path(entry).read_bytes()
+        for entry in os.scandir(_FOLDER)
+        if entry.name.endswith(".lua")
+    }
+    store = texts.pop("store")
+    return {
+        name: Script(store + text if name in _STORING else text, is_sent_whole=name in _PRECEDING)
+        for name, text in sorted(texts.items())
+    }
+
+
+#: Read with the module: later there may be no descriptor left to do it with, and processes that
+#: are forked afterwards share them.
+_SCRIPTS = _read_all()
+
+
 def load(name: str) -> Script:
     """Return the script in ``<name>.lua``."""
-    text = (_FOLDER / f"{name}.lua").read_bytes()
-    if name in _STORING:
-        text = (_FOLDER / "store.lua").read_bytes() + text
-    return Script(text, is_sent_whole=name in _PRECEDING)
+    return _SCRIPTS[name]
 
 
 def load_all() -> dict[str, Script]:
     """Return all scripts by name."""
-    names = {path.stem for path in _FOLDER.glob("*.lua")} - {"store"}
-    return {name: load(name) for name in sorted(names)}
+    return dict(_SCRIPTS)

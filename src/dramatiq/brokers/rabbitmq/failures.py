@@ -1,0 +1,84 @@
+"""What pika's errors mean, told as this library's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pika import exceptions  # type: ignore[import-untyped]
+
+from ...errors import BrokerConnectionError, ConnectionClosed, ConnectionFailed
+
+__all__ = ["RabbitmqFailed", "code_of", "explain", "explain_opening"]
+
+#: AMQP 0-9-1: an entity that does not exist, or is not as it was declared.
+NOT_FOUND, PRECONDITION_FAILED = 404, 406
+
+
+class RabbitmqFailed(ConnectionFailed, ConnectionClosed):
+    """Raised when no server lets us in.
+
+    2.x raises `ConnectionClosed` for this too, so code that catches that keeps working.
+    """
+
+
+def code_of(error: BaseException) -> int | None:
+    """Return AMQP's reply code of an error, or of what caused it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        code = getattr(cause, "reply_code", None)
+        if isinstance(code, int):
+            return code
+        cause = cause.__cause__
+    return None
+
+
+def explain(error: BaseException, where: str) -> BrokerConnectionError:
+    """Return the error to raise for one of an open connection or channel."""
+    if isinstance(error, BrokerConnectionError):
+        return error
+    made = ConnectionClosed(f"RabbitMQ at {where}: {_text_of(error)}")
+    made.__cause__ = error
+    return made
+
+
+def explain_opening(failed: list[tuple[str, BaseException]]) -> BrokerConnectionError:
+    """Return the error to raise where no server let us in.
+
+    Args:
+        failed: Each server that was tried, and why it did not.
+    """
+    text = "; ".join(f"{where}: {_why(error)}" for where, error in failed)
+    made = RabbitmqFailed(f"Cannot connect to RabbitMQ. {text}")
+    made.__cause__ = failed[-1][1] if failed else None
+    return made
+
+
+def _why(error: BaseException) -> str:
+    for cause in _causes(error):
+        if isinstance(
+            cause, (exceptions.AuthenticationError, exceptions.ProbableAuthenticationError)
+        ):
+            return "it refuses the user or the password"
+        if isinstance(cause, exceptions.ProbableAccessDeniedError):
+            return "the user may not enter this virtual host, or there is none of that name"
+        if isinstance(cause, ConnectionRefusedError):
+            return "nobody listens there. Does it run?"
+    return _text_of(error)
+
+
+def _causes(error: Any) -> list[Any]:
+    """Return an error and those that pika's workflows keep inside of it."""
+    causes = [error]
+    for each in causes:
+        inner = getattr(each, "exceptions", None) or getattr(each, "exception", None)
+        if inner is not None:
+            causes += inner if isinstance(inner, (list, tuple)) else [inner]
+    return causes
+
+
+def _text_of(error: BaseException) -> str:
+    inner = _causes(error)[-1]
+    code, text = getattr(inner, "reply_code", None), getattr(inner, "reply_text", None)
+    if code is not None:
+        return f"{text} ({code})"
+    return str(inner) or type(inner).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
@@ -21,6 +20,7 @@ from .done import DoneWindow
 from .link import Link
 from .parameters import as_list, describe, make_parameters
 from .publisher import Outgoing
+from .quiet import drop_broken_pipes
 from .sending import Sender
 from .topology import BUCKETS_MS, Topology, park_name
 
@@ -259,7 +259,7 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
 
     def close(self) -> None:
         """Give back what is held and close the connections; a next use opens others."""
-        _quieten_pika()
+        drop_broken_pipes()
         with self._lock_of_this_process():
             consumers = list(self._consumers)
         for consumer in consumers:
@@ -268,19 +268,3 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
         self.close_blocking()
         self.consuming.close()
         self.sending.close()
-
-
-class _NoBrokenPipes(logging.Filter):
-    """Drops what pika says about connections that the other side has closed."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is worth reading."""
-        return "Broken pipe" not in record.getMessage()
-
-
-_no_broken_pipes = _NoBrokenPipes()
-
-
-def _quieten_pika() -> None:
-    for name in ("pika.adapters.base_connection", "pika.adapters.utils.io_services_utils"):
-        logging.getLogger(name).addFilter(_no_broken_pipes)  # once: a filter is added only once

@@ -70,9 +70,9 @@ def _causes(error: Any) -> list[Any]:
     """Return an error and those that pika's workflows keep inside of it."""
     causes = [error]
     for each in causes:
-        inner = getattr(each, "exceptions", None) or getattr(each, "exception", None)
-        if inner is not None:
-            causes += inner if isinstance(inner, (list, tuple)) else [inner]
+        inner = getattr(each, "exceptions", None) or getattr(each, "exception", None) or each.args
+        nested = inner if isinstance(inner, (list, tuple)) else [inner]
+        causes += [cause for cause in nested if isinstance(cause, BaseException)]
     return causes
 
 

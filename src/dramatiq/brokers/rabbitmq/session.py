@@ -23,6 +23,7 @@ from ...errors import BrokerConnectionError, ConnectionClosed
 from ...logging import get_logger
 from .failures import explain, explain_opening
 from .parameters import CONNECT_TIMEOUT_S, describe, prepare
+from .quiet import THREAD_PREFIX, quieten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,7 +75,9 @@ class Session:
         self._opened: Future[None] = Future()
         self._failed: list[tuple[str, BaseException]] = []
         self._loop: Any = None
-        self._thread = threading.Thread(target=self._run, name=f"rabbitmq-{name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"{THREAD_PREFIX}{name}", daemon=True
+        )
 
     # -- life
 
@@ -84,6 +87,7 @@ class Session:
         Raises:
             BrokerConnectionError: If no server lets us in; the text says why.
         """
+        quieten()
         _sessions.add(self)
         self._thread.start()
         try:

@@ -7,7 +7,7 @@ from contextlib import closing
 import pika
 
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
-from dramatiq.brokers.rabbitmq.topology import BUCKETS_MS
+from dramatiq.brokers.rabbitmq.topology import waiting_names
 
 
 class QuickBroker(RabbitmqBroker):
@@ -23,8 +23,7 @@ def connect(broker):
 
 
 def names_of(queue_name):
-    parked = (f"{queue_name}.park.{each}" for each in BUCKETS_MS)
-    return [queue_name, f"{queue_name}.DQ", f"{queue_name}.XQ", *parked]
+    return [queue_name, f"{queue_name}.DQ", f"{queue_name}.XQ", *waiting_names(queue_name)]
 
 
 def delete_queues(broker):

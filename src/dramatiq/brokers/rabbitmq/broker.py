@@ -19,14 +19,16 @@ from .consumer import RabbitmqConsumer
 from .done import DoneWindow
 from .link import Link
 from .parameters import as_list, describe, make_parameters
+from .poison import MAX_CRASHES, Flights
 from .publisher import Outgoing
 from .quiet import drop_broken_pipes
 from .sending import Sender
-from .topology import BUCKETS_MS, Topology, park_name
+from .topology import Topology, waiting_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ...flight_recorder import FlightRecorder
     from ...message import Message
 
 __all__ = ["DEAD_MESSAGE_TTL", "RabbitmqBroker"]
@@ -89,6 +91,8 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
             self.sending, DEAD_MESSAGE_TTL, self.max_priority, self.queues_pending
         )
         self.sender = Sender(self.sending, self.topology)
+        #: How many processes a message may bring down before it is dead.
+        self.max_crashes = MAX_CRASHES
         self._reset()
 
     def _reset(self) -> None:
@@ -96,6 +100,8 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
         self._pid = os.getpid()
         self._done: dict[str, DoneWindow] = {}
         self._consumers: weakref.WeakSet[RabbitmqConsumer] = weakref.WeakSet()
+        #: Tells what processes were running that have died.
+        self.flights = Flights()
 
     def _lock_of_this_process(self) -> threading.Lock:
         # After a fork everything here, the lock included, is the parent's.
@@ -195,6 +201,11 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
         with self._lock_of_this_process():
             return self._done.setdefault(queue_name, DoneWindow())
 
+    def make_flight_recorder(self, slots: int) -> FlightRecorder:
+        """Return where a worker is to write down what it runs; see `Broker`."""
+        with self._lock_of_this_process():
+            return self.flights.make(slots)
+
     # -- caring
 
     def get_queue_message_counts(self, queue_name: str) -> tuple[int, int, int]:
@@ -207,8 +218,8 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
 
     def flush(self, queue_name: str) -> None:
         """Drop all messages of a queue but those that workers hold, dead letters included."""
-        parked = [park_name(queue_name, each) for each in BUCKETS_MS]
-        self.topology.purge([q_name(queue_name), dq_name(queue_name), xq_name(queue_name), *parked])
+        names = [q_name(queue_name), dq_name(queue_name), xq_name(queue_name)]
+        self.topology.purge(names + waiting_names(queue_name))
 
     def flush_all(self) -> None:
         """Drop all messages of all declared queues but those that workers hold."""

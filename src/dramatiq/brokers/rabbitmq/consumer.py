@@ -29,7 +29,8 @@ from .delays import Delays, eta_of
 from .failures import NOT_FOUND, code_of
 from .identity import Identity, derived_id, identify
 from .inlet import Delivery, Inlet
-from .letters import dead_letter, delayed
+from .letters import CRASHES, crashed, dead_letter, delayed
+from .topology import CRASH_DELAYS_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -241,6 +242,9 @@ class RabbitmqConsumer(Consumer):
             except DecodeError as error:
                 away.append(self._bury(delivery, identity, error))
                 continue
+            if delivery.redelivered and self.broker.flights.was_running(identity.key):
+                away.append((delivery, [self._blame(delivery, message, identity)]))
+                continue
             eta = eta_of(message, self.logger)
             if eta is not None and eta > now:
                 later = delayed(delivery, message, derived_id(identity.key, "park"))
@@ -302,6 +306,19 @@ class RabbitmqConsumer(Consumer):
         )
         letter = dead_letter(delivery, self.queue_name, identity.text, f"DecodeError: {text}")
         return delivery, [letter]
+
+    def _blame(self, delivery: Delivery, message: Message[Any], identity: Identity) -> Outgoing:
+        """Return what is to stand for a message that has brought down a process."""
+        known = delivery.headers.get(CRASHES)
+        crashes = (known if isinstance(known, int) else 0) + 1
+        if crashes >= self.broker.max_crashes:
+            reason = f"poison: {crashes} processes died while they ran it"
+            self.logger.error("Message %s is dead: %s.", message, reason)
+            return dead_letter(delivery, self.queue_name, identity.text, reason)
+        self.logger.warning("A process died while it ran message %s; it waits.", message)
+        delay_ms = CRASH_DELAYS_MS[min(crashes, len(CRASH_DELAYS_MS)) - 1]
+        delivery_id = identity.text if identity.is_certain else derived_id(identity.key, "crash")
+        return crashed(delivery, self.queue_name, delivery_id, crashes, delay_ms)
 
     def put_away(self, away: Sequence[tuple[Delivery, list[Outgoing]]]) -> bool:
         """Publish what is to stand for some deliveries, then acknowledge these."""

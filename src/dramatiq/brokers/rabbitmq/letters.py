@@ -8,16 +8,26 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ...common import current_millis, dq_name, q_name, xq_name
+from ...common import current_millis, dq_name, xq_name
 from .._store import printable
 from .publisher import Outgoing
-from .topology import park_name
+from .topology import crash_name, park_name
 
 if TYPE_CHECKING:
     from ...message import Message
     from .inlet import Delivery
 
-__all__ = ["CRASHES", "DIED_AT", "PARKED", "REASON", "dead_letter", "delayed", "due", "parked"]
+__all__ = [
+    "CRASHES",
+    "DIED_AT",
+    "PARKED",
+    "REASON",
+    "crashed",
+    "dead_letter",
+    "delayed",
+    "due",
+    "parked",
+]
 
 #: Why a dead letter is one.
 REASON = "x-dramatiq-reason"
@@ -75,34 +85,29 @@ def due(delivery: Delivery, message: Message[Any], payload: bytes, delivery_id: 
     )
 
 
-def delayed(
-    delivery: Delivery,
-    message: Message[Any],
-    delivery_id: str,
-    *,
-    eta: float | None = None,
-    crashes: int | None = None,
-) -> Outgoing:
-    """Return a message on its way to the delay queue, because it is not to run yet.
-
-    Args:
-        delivery: How it came.
-        message: It.
-        delivery_id: Its id there.
-        eta: When it is due, if it does not say so itself.
-        crashes: How many processes it has brought down, if that has changed.
-    """
-    options = {} if eta is None else {"eta": eta}
-    message = message.copy(queue_name=dq_name(q_name(message.queue_name)), options=options)
+def delayed(delivery: Delivery, message: Message[Any], delivery_id: str) -> Outgoing:
+    """Return a message on its way to the delay queue, because it is not due yet."""
+    message = message.copy(queue_name=dq_name(message.queue_name))
     headers = _carried(delivery, CRASHES)
-    if crashes is not None:
-        headers[CRASHES] = crashes
     return Outgoing(
         message.queue_name,
         message.encode(),
         delivery_id,
         delivery.properties.priority,
         headers or None,
+    )
+
+
+def crashed(
+    delivery: Delivery, queue_name: str, delivery_id: str, crashes: int, delay_ms: int
+) -> Outgoing:
+    """Return a message that has brought down so many processes, unchanged, on its way to wait."""
+    return Outgoing(
+        crash_name(queue_name, delay_ms),
+        delivery.body,
+        delivery_id,
+        delivery.properties.priority,
+        {CRASHES: crashes},
     )
 
 

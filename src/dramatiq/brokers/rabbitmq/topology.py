@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,25 @@ if TYPE_CHECKING:
 
     Steps = Generator[Callable[..., Any], Any, Any]
 
-__all__ = ["BUCKETS_MS", "Topology", "bucket_for", "park_name"]
+__all__ = [
+    "BUCKETS_MS",
+    "CRASH_DELAYS_MS",
+    "Topology",
+    "bucket_for",
+    "crash_name",
+    "park_name",
+    "waiting_names",
+]
 
 #: Milliseconds that messages stay in each of a queue's parking queues.
 BUCKETS_MS = (
     *(1_000, 5_000, 15_000, 60_000, 300_000, 900_000),
     *(3_600_000, 21_600_000, 86_400_000),
 )
+#: Milliseconds for which a message waits after each crash it caused, but for the last.
+CRASH_DELAYS_MS = (1_000, 10_000)
+#: A queue from which the server moves what has been in it for so long.
+_WAITING = re.compile(r"(?P<queue>.+)\.(?P<kind>park|crash)\.(?P<ms>\d+)")
 #: Seconds for which a queue that was not there is not asked for again: each question about one
 #: costs a channel.
 MISSING_S = 1.0
@@ -33,6 +46,21 @@ MISSING_S = 1.0
 def park_name(queue_name: str, bucket_ms: int) -> str:
     """Return the name of a queue's parking queue."""
     return f"{q_name(queue_name)}.park.{bucket_ms}"
+
+
+def crash_name(queue_name: str, delay_ms: int) -> str:
+    """Return the name of the queue in which messages wait that have brought down a process.
+
+    The server itself moves them back: a worker that moved one could be killed by it before it
+    has acknowledged the original, and there would be two.
+    """
+    return f"{q_name(queue_name)}.crash.{delay_ms}"
+
+
+def waiting_names(queue_name: str) -> list[str]:
+    """Return the names of all queues from which the server moves messages back to a queue."""
+    parking = [park_name(queue_name, each) for each in BUCKETS_MS]
+    return parking + [crash_name(queue_name, each) for each in dict.fromkeys(CRASH_DELAYS_MS)]
 
 
 def bucket_for(remaining_ms: float) -> int:
@@ -79,33 +107,28 @@ class Topology:
         self._pending.discard(canonical)
 
     def ensure_any(self, name: str) -> None:
-        """Declare a queue by its full name, be it a parking queue or one of the three."""
-        queue_name, is_parking, bucket_ms = name.rpartition(".park.")
-        if is_parking and bucket_ms.isdecimal():
-            self.ensure_parking(queue_name, int(bucket_ms))
-        else:
+        """Declare a queue by its full name, be it one of the three or one to wait in."""
+        waiting = _WAITING.fullmatch(name)
+        if waiting is None:
             self.ensure(name)
-
-    def ensure_parking(self, queue_name: str, bucket_ms: int) -> str:
-        """Declare one of a queue's parking queues, once; return its name."""
-        name = park_name(queue_name, bucket_ms)
-        if name not in self._declared:
+        elif name not in self._declared:
+            queue_name, delay_ms = waiting["queue"], int(waiting["ms"])
+            target = dq_name(queue_name) if waiting["kind"] == "park" else queue_name
             arguments = {
-                "x-message-ttl": bucket_ms,
+                "x-message-ttl": delay_ms,
                 "x-dead-letter-exchange": "",
-                "x-dead-letter-routing-key": dq_name(queue_name),
+                "x-dead-letter-routing-key": target,
             }
-            # Never with x-expires: that would delete a queue with all that is parked there.
+            # Never with x-expires: that would delete a queue with all that is in it.
             self._declare({name: arguments})
             self._declared.add(name)
             self._missing.pop(name, None)
-        return name
 
     def forget(self, name: str) -> None:
         """Have a queue declared again by whoever uses it next: it is not there any more."""
         canonical = q_name(name)
         self._declared -= {name, canonical}
-        if ".park." not in name:
+        if _WAITING.fullmatch(name) is None:
             self._pending.add(canonical)
 
     def _arguments(self, name: str) -> dict[str, Any]:
@@ -172,8 +195,8 @@ class Topology:
         """Return how many messages of a queue are ready, delayed and dead."""
         canonical = q_name(queue_name)
         main = [canonical, dq_name(canonical), xq_name(canonical)]
-        parked = [park_name(canonical, each) for each in BUCKETS_MS]
-        ready, delayed, dead, *rest = [each or 0 for each in self.count(main + parked)]
+        counts = self.count(main + waiting_names(canonical))
+        ready, delayed, dead, *rest = [each or 0 for each in counts]
         return ready, delayed + sum(rest), dead
 
     def purge(self, names: Sequence[str]) -> int:

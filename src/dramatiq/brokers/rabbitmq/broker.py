@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ...flight_recorder import FlightRecorder
+    from ...inspection import Inspection
     from ...message import Message
 
 __all__ = ["DEAD_MESSAGE_TTL", "RabbitmqBroker"]
@@ -208,6 +209,13 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
 
     # -- caring
 
+    @property
+    def inspection(self) -> Inspection:
+        """The door for whoever wants to look at queues and act on them."""
+        from .inspection import RabbitmqInspection  # few processes of an application need it
+
+        return RabbitmqInspection(self)
+
     def get_queue_message_counts(self, queue_name: str) -> tuple[int, int, int]:
         """Return how many messages are ready, delayed and dead.
 
@@ -254,14 +262,15 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
         while successes < min_successes:
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)
-            held = self._held_here(queue_name)
+            held = self.held_here(queue_name)
             ready, delayed, _ = self.topology.count_queue(queue_name)
-            is_empty = not (held or ready or delayed or self._held_here(queue_name))
+            is_empty = not (held or ready or delayed or self.held_here(queue_name))
             successes = successes + 1 if is_empty else 0
             if successes < min_successes:
                 never.wait(idle_time / 1000)
 
-    def _held_here(self, queue_name: str) -> int:
+    def held_here(self, queue_name: str) -> int:
+        """Return how many messages of a queue the consumers of this process hold."""
         with self._lock_of_this_process():
             consumers = list(self._consumers)
         return sum(

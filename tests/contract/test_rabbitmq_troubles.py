@@ -148,6 +148,27 @@ def test_a_server_that_has_gone_silent_is_noticed(broker, proxy, direct, monkeyp
     }
 
 
+def test_a_server_short_of_memory_refuses_messages_and_is_emptied(
+    rabbitmq_server, direct, monkeypatch
+):
+    monkeypatch.setattr(session, "BLOCKED_TIMEOUT_S", 0.3)
+    direct.enqueue_many([message(n) for n in range(3)])
+    consumer = direct.consume("default", prefetch=3)
+    rabbitmq_server.run("rabbitmqctl", "set_vm_memory_high_watermark", "0.00001")
+    try:
+        with pytest.raises(ConnectionClosed, match="takes no messages"):
+            direct.enqueue(message(3))
+
+        # Acknowledgements go by another connection, which the server goes on reading.
+        assert len(settle_all(consumer)) >= 3
+        consumer.close()
+    finally:
+        rabbitmq_server.run("rabbitmqctl", "set_vm_memory_high_watermark", "0.4")
+    direct.enqueue(message(4))
+    with closing(direct.consume("default", prefetch=5)) as after:
+        assert (4,) in [each.args for each in settle_all(after)]
+
+
 def test_a_connection_that_breaks_while_publishing_loses_and_repeats_nothing(broker, proxy, direct):
     broker.enqueue(message("first"))
     for number in range(10):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .broker import DEAD_MESSAGE_TTL, RabbitmqBroker
-from .consumer import RabbitmqConsumer, RabbitmqMessage
+from .consumer import RabbitmqConsumer
+from .message import RabbitmqMessage
 from .sending import MAX_ENQUEUE_ATTEMPTS
 
 __all__ = [

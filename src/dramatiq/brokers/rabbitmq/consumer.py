@@ -18,7 +18,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ...broker import Consumer, MessageProxy
+from ...broker import Consumer
 from ...common import current_millis, q_name
 from ...delivery import Outcome, Settlement
 from ...errors import BrokerConnectionError, DecodeError
@@ -28,43 +28,26 @@ from .._store import decode, printable
 from .delays import Delays, eta_of
 from .failures import NOT_FOUND, code_of
 from .identity import Identity, derived_id, identify
-from .inlet import Delivery, Inlet
+from .inlet import Inlet
 from .letters import CRASHES, crashed, dead_letter, delayed
+from .message import RabbitmqMessage
 from .topology import CRASH_DELAYS_MS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ...broker import MessageProxy
     from ...message import Message
     from .broker import RabbitmqBroker
+    from .inlet import Delivery
     from .publisher import Outgoing
 
-__all__ = ["RabbitmqConsumer", "RabbitmqMessage"]
+__all__ = ["RabbitmqConsumer"]
 
 #: Most messages that a delay queue's consumer holds: they stay no longer than two seconds.
 MAX_DELAY_PREFETCH = 2000
 #: Seconds to wait, after a reconnection, for messages to be delivered again that are done.
 REDELIVERY_S = 0.5
-
-
-class RabbitmqMessage(MessageProxy):
-    """A message that RabbitMQ delivered.
-
-    Attributes:
-        redelivered: Whether it has been delivered before.
-    """
-
-    def __init__(self, message: Message[Any], delivery: Delivery | None = None) -> None:
-        super().__init__(message)
-        self._delivery = delivery
-        self.redelivered = delivery is not None and delivery.redelivered
-
-    @property
-    def _tag(self) -> int | None:
-        return None if self._delivery is None else self._delivery.tag
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_delivery": None}
 
 
 class RabbitmqConsumer(Consumer):
@@ -233,6 +216,8 @@ class RabbitmqConsumer(Consumer):
         messages: list[RabbitmqMessage] = []
         away: list[tuple[Delivery, list[Outgoing]]] = []
         now = current_millis()
+        comes_again = any(delivery.redelivered for delivery in arrived)
+        suspects = self.broker.flights.running() if comes_again else set()
         for delivery in arrived:
             identity = identify(delivery)
             if self._is_known(delivery, identity):
@@ -242,7 +227,7 @@ class RabbitmqConsumer(Consumer):
             except DecodeError as error:
                 away.append(self._bury(delivery, identity, error))
                 continue
-            if delivery.redelivered and self.broker.flights.was_running(identity.key):
+            if identity.key in suspects and self.broker.flights.was_running(identity.key):
                 away.append((delivery, [self._blame(delivery, message, identity)]))
                 continue
             eta = eta_of(message, self.logger)
@@ -272,7 +257,11 @@ class RabbitmqConsumer(Consumer):
         key = identity.key
         if not (identity.is_certain or delivery.redelivered):
             return False
-        if key in self._done:
+        finished_at = self._done.finished_at(key)
+        # Without an id of its own, what has finished can come again over a new connection only.
+        if finished_at is not None and (
+            identity.is_certain or finished_at < delivery.inlet.opened_at
+        ):
             delivery.inlet.settle([delivery.tag])
             return True
         held = self._held.get(key)
@@ -287,10 +276,7 @@ class RabbitmqConsumer(Consumer):
         return False
 
     def _is_current(self, message: RabbitmqMessage) -> bool:
-        delivery = message._delivery
-        return (
-            delivery is not None and delivery.inlet is self._inlet and delivery.inlet.error is None
-        )
+        return message.came_by(self._inlet)
 
     def _bury(
         self, delivery: Delivery, identity: Identity, error: DecodeError
@@ -357,8 +343,10 @@ class RabbitmqConsumer(Consumer):
             self._conclude(each, acked, requeued)
         self._inlet.settle(acked, requeued)
         for each in held:
-            if self._held.pop(each.message._lease, None) is not None:
-                self._conclude_stale(each)
+            is_stale = self._held.pop(each.message._lease, None) is not None
+            # What follows, a retry for example, was not stored: then it must run again.
+            if is_stale and each.outcome is Outcome.ACK and not each.envelopes:
+                self._done.add(each.message._lease)
         return [id(each) in settled for each in settlements]
 
     def _is_held(self, message: MessageProxy) -> bool:
@@ -408,12 +396,3 @@ class RabbitmqConsumer(Consumer):
             # From here on it is done, whether or not the server hears of it.
             self._done.add(message._lease)
             acked += tags
-
-    def _conclude_stale(self, settlement: Settlement) -> None:
-        """Forget what was delivered over a lost connection and has not come again so far.
-
-        If it is done and nothing follows from it, it need not run again when it comes; what
-        follows from it, a retry for example, was not stored: then it must.
-        """
-        if settlement.outcome is Outcome.ACK and not settlement.envelopes:
-            self._done.add(settlement.message._lease)

@@ -7,6 +7,7 @@ knows. It then delivers the message again, perhaps to us, who can tell that it h
 from __future__ import annotations
 
 import threading
+import time
 
 __all__ = ["DoneWindow"]
 
@@ -18,15 +19,16 @@ class DoneWindow:
     """The ids of one queue that were finished last. May be used from any thread."""
 
     def __init__(self) -> None:
-        self._ids: dict[bytes, None] = {}
+        self._finished_at: dict[bytes, float] = {}
         self._lock = threading.Lock()
 
     def add(self, delivery_id: bytes) -> None:
         """Remember one."""
         with self._lock:
-            self._ids[delivery_id] = None
-            if len(self._ids) > LIMIT:
-                del self._ids[next(iter(self._ids))]
+            self._finished_at[delivery_id] = time.monotonic()
+            if len(self._finished_at) > LIMIT:
+                del self._finished_at[next(iter(self._finished_at))]
 
-    def __contains__(self, delivery_id: bytes) -> bool:
-        return delivery_id in self._ids
+    def finished_at(self, delivery_id: bytes) -> float | None:
+        """Return when one was finished, by the monotonic clock; None if it is not known."""
+        return self._finished_at.get(delivery_id)

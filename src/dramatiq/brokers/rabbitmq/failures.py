@@ -8,7 +8,7 @@ from pika import exceptions  # type: ignore[import-untyped]
 
 from ...errors import BrokerConnectionError, ConnectionClosed, ConnectionFailed
 
-__all__ = ["RabbitmqFailed", "code_of", "explain", "explain_opening"]
+__all__ = ["RabbitmqBlocked", "RabbitmqFailed", "code_of", "explain", "explain_opening"]
 
 #: AMQP 0-9-1: an entity that does not exist, or is not as it was declared.
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
@@ -19,6 +19,10 @@ class RabbitmqFailed(ConnectionFailed, ConnectionClosed):
 
     2.x raises `ConnectionClosed` for this too, so code that catches that keeps working.
     """
+
+
+class RabbitmqBlocked(ConnectionClosed):
+    """Raised when the server takes no messages for a while, to guard its memory or disk."""
 
 
 def code_of(error: BaseException) -> int | None:

@@ -73,6 +73,8 @@ class Inlet:
         self.session = session
         self.queue_name = queue_name
         self.prefetch = prefetch
+        #: When it was opened, by the monotonic clock.
+        self.opened_at = time.monotonic()
         #: Why it is lost.
         self.error: BrokerConnectionError | None = None
         self._changed = changed

@@ -55,13 +55,22 @@ class Flights:
         self._own.add(recorder.name)
         return recorder
 
+    def running(self) -> set[bytes]:
+        """Return what other processes of this machine run, or ran when they died."""
+        found: set[bytes] = set()
+        for path in self._others():
+            with suppress(OSError):
+                found.update(_slots_of(path.read_bytes()).values())
+        return found
+
     def was_running(self, delivery_id: bytes) -> bool:
         """Tell whether a process of this machine died running a message; only once for each."""
-        for path in Path(tempfile.gettempdir()).glob("dramatiq-flight-*"):
-            # Not our own: to close a file drops all locks of the process on it.
-            if path.name not in self._own and _strike_off(path, delivery_id):
-                return True
-        return False
+        return any(_strike_off(path, delivery_id) for path in self._others())
+
+    def _others(self) -> list[Path]:
+        # Not our own: to close a file drops all locks of the process on it.
+        found = Path(tempfile.gettempdir()).glob("dramatiq-flight-*")
+        return [path for path in found if path.name not in self._own]
 
 
 def _strike_off(path: Path, delivery_id: bytes) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...common import compute_backoff
 from ...errors import BrokerConnectionError, ConnectionClosed
 from ...failpoints import hit
+from .failures import RabbitmqBlocked
 from .publisher import publisher_of
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Sender:
             window = remaining[:WINDOW]
             try:
                 refused = self._publish(window, confirms)
+            except RabbitmqBlocked:
+                raise
             except BrokerConnectionError:
                 attempts += 1
                 if attempts >= MAX_ENQUEUE_ATTEMPTS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -21,7 +22,7 @@ from pika.adapters.select_connection import IOLoop  # type: ignore[import-untype
 
 from ...errors import BrokerConnectionError, ConnectionClosed
 from ...logging import get_logger
-from .failures import explain, explain_opening
+from .failures import RabbitmqBlocked, explain, explain_opening
 from .parameters import CONNECT_TIMEOUT_S, describe, prepare
 from .quiet import THREAD_PREFIX, quieten
 
@@ -32,6 +33,8 @@ __all__ = ["ANSWER_TIMEOUT_S", "Session"]
 
 #: Seconds the server may take to answer anything, before the connection counts as dead.
 ANSWER_TIMEOUT_S = 20.0
+#: Seconds to wait for one that has said that it takes no messages at present.
+BLOCKED_TIMEOUT_S = 5.0
 
 
 class _Loop(IOLoop):  # type: ignore[misc]
@@ -66,6 +69,8 @@ class Session:
         self.connection: Any = None
         #: Why it is lost.
         self.error: BrokerConnectionError | None = None
+        #: Why the server takes no messages at present, in its words; None while it does.
+        self.blocked: str | None = None
         #: Publishes on it; kept here for `publisher_of`.
         self.publisher: Any = None
         #: Called in its thread when it is lost.
@@ -111,7 +116,7 @@ class Session:
         try:
             self.connection = pika.SelectConnection(
                 prepare(parameters),
-                on_open_callback=lambda _: self._opened.set_result(None),
+                on_open_callback=self._on_open,
                 on_open_error_callback=self._on_open_error,
                 on_close_callback=self._on_close,
                 custom_ioloop=loop,
@@ -128,6 +133,19 @@ class Session:
                     loop.remove_handler(descriptor)
             with suppress(Exception):
                 loop.close()
+
+    def _on_open(self, connection: Any) -> None:
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        self._opened.set_result(None)
+
+    def _on_blocked(self, _connection: Any, frame: Any) -> None:
+        self.blocked = str(frame.method.reason)
+        self.logger.warning("RabbitMQ at %s takes no messages: %s.", self.where, self.blocked)
+
+    def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
+        self.blocked = None
+        self.logger.warning("RabbitMQ at %s takes messages again.", self.where)
 
     def _on_open_error(self, _connection: Any, error: BaseException) -> None:
         self._failed.append((self.where, error))
@@ -237,16 +255,30 @@ class Session:
             reject(promise, explain(error, self.where))
 
     def wait(self, promise: Future[Any]) -> Any:
-        """Wait for a promise; a server that does not answer counts as lost."""
-        try:
-            return promise.result(ANSWER_TIMEOUT_S)
-        except FutureTimeout:
+        """Wait for a promise; a server that does not answer counts as lost.
+
+        Raises:
+            BrokerConnectionError: If the session is lost, or the server does not answer.
+            RabbitmqBlocked: If it takes no messages. What was published may be stored later.
+        """
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            remaining = deadline - time.monotonic()
+            try:
+                return promise.result(min(remaining, BLOCKED_TIMEOUT_S))
+            except FutureTimeout:
+                if self.blocked is not None:
+                    raise RabbitmqBlocked(
+                        f"RabbitMQ at {self.where} takes no messages: {self.blocked}. It does "
+                        "again when its memory or disk has space; workers empty it meanwhile."
+                    ) from None
+                if remaining > BLOCKED_TIMEOUT_S:
+                    continue
             error = ConnectionClosed(
-                f"RabbitMQ at {self.where} did not answer within {ANSWER_TIMEOUT_S:.0f} seconds. "
-                "Has it blocked publishers, because its memory or disk is full?"
+                f"RabbitMQ at {self.where} did not answer within {ANSWER_TIMEOUT_S:.0f} seconds."
             )
             self.fail(error)
-            raise error from None
+            raise error
 
     def converse(self, script: Any) -> Any:
         """Run a script on a channel of its own and return what it returns. Any thread.

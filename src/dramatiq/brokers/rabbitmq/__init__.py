@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .broker import DEAD_MESSAGE_TTL, RabbitmqBroker
 from .consumer import RabbitmqConsumer
+from .failures import MAX_DECLARE_ATTEMPTS
 from .message import RabbitmqMessage
 from .sending import MAX_ENQUEUE_ATTEMPTS
 
@@ -13,9 +14,6 @@ __all__ = [
     "MAX_ENQUEUE_ATTEMPTS",
     "RabbitmqBroker",
 ]
-
-#: How often declaring a queue is tried in all.
-MAX_DECLARE_ATTEMPTS = 2
 
 #: The names under which plugins know them.
 _RabbitmqConsumer = RabbitmqConsumer

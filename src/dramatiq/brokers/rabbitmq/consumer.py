@@ -26,7 +26,7 @@ from ...failpoints import hit
 from ...logging import get_logger
 from .._store import decode, printable
 from .delays import Delays, eta_of
-from .failures import NOT_FOUND, code_of
+from .failures import try_again
 from .identity import Identity, derived_id, identify
 from .inlet import Inlet
 from .letters import CRASHES, crashed, dead_letter, delayed
@@ -161,13 +161,15 @@ class RabbitmqConsumer(Consumer):
 
     def _open(self) -> Inlet:
         self.broker.topology.ensure(self.queue_name)
-        return Inlet(
-            self.broker.consuming.session(),
-            self.queue_name,
-            self.prefetch,
-            self._changed,
-            gives_back=self.hands_out,
-        ).open()
+        return try_again(
+            lambda: Inlet(
+                self.broker.consuming.session(),
+                self.queue_name,
+                self.prefetch,
+                self._changed,
+                gives_back=self.hands_out,
+            ).open()
+        )
 
     def _reconnect(self) -> None:
         """Open the channel anew if it was lost."""
@@ -177,7 +179,7 @@ class RabbitmqConsumer(Consumer):
         if self._is_closed:
             raise error
         self.logger.warning("Consuming queue %r anew: %s", self.queue_name, error)
-        if code_of(error) in {None, NOT_FOUND}:
+        if self._inlet.session.error is None:
             self.broker.topology.forget(self.queue_name)  # it may be the queue that is gone
         self._twins.clear()
         for message in self._cache:

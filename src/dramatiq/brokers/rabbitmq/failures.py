@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pika import exceptions  # type: ignore[import-untyped]
 
 from ...errors import BrokerConnectionError, ConnectionClosed, ConnectionFailed
 
-__all__ = ["RabbitmqBlocked", "RabbitmqFailed", "code_of", "explain", "explain_opening"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
+__all__ = [
+    "MAX_DECLARE_ATTEMPTS",
+    "RabbitmqBlocked",
+    "RabbitmqFailed",
+    "code_of",
+    "explain",
+    "explain_opening",
+    "try_again",
+]
+
+T = TypeVar("T")
+
+#: How often declaring a queue is tried in all.
+MAX_DECLARE_ATTEMPTS = 2
 #: AMQP 0-9-1: an entity that does not exist, or is not as it was declared.
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 
@@ -34,6 +49,25 @@ def code_of(error: BaseException) -> int | None:
             return code
         cause = cause.__cause__
     return None
+
+
+def try_again(operation: Callable[[], T]) -> T:
+    """Do something that may be done twice; again if a connection turns out to be lost.
+
+    It may have been lost for a while, with nobody there to notice.
+
+    Raises:
+        BrokerConnectionError: If it fails for the second time, or for another reason.
+    """
+    for _ in range(MAX_DECLARE_ATTEMPTS - 1):
+        try:
+            return operation()
+        except (RabbitmqFailed, RabbitmqBlocked):
+            raise
+        except ConnectionClosed as error:
+            if code_of(error) in {NOT_FOUND, PRECONDITION_FAILED}:
+                raise
+    return operation()
 
 
 def explain(error: BaseException, where: str) -> BrokerConnectionError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...common import dq_name, q_name, xq_name
 from ...errors import BrokerConnectionError
 from ...logging import get_logger
-from .failures import NOT_FOUND, PRECONDITION_FAILED, code_of
+from .failures import NOT_FOUND, PRECONDITION_FAILED, code_of, try_again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -149,7 +149,7 @@ class Topology:
                 yield partial(channel.queue_declare, name, durable=True, arguments=arguments)
 
         try:
-            self._link.session().converse(script)
+            self._converse(script)
         except BrokerConnectionError as error:
             if code_of(error) != PRECONDITION_FAILED:
                 raise
@@ -213,8 +213,11 @@ class Topology:
 
     def _forgive_missing(self, script: Any) -> Any:
         try:
-            return self._link.session().converse(script)
+            return self._converse(script)
         except BrokerConnectionError as error:
             if code_of(error) != NOT_FOUND:
                 raise
             return None
+
+    def _converse(self, script: Any) -> Any:
+        return try_again(lambda: self._link.session().converse(script))

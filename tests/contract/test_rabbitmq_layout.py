@@ -214,6 +214,24 @@ def test_what_no_worker_has_room_for_goes_back_to_where_others_may_be_idle(broke
         each.close()
 
 
+def test_on_a_quorum_queue_giving_back_ends_as_the_server_counts_it(broker):
+    declare(broker, "default", arguments={**DLX, "x-queue-type": "quorum"})
+    broker.enqueue_many([message(n) for n in range(8)])
+    with (
+        closing(broker.consume("default", prefetch=8)) as busy,
+        closing(broker.consume("default", prefetch=8)) as idle,
+    ):
+        take(busy, 1)
+        found = take(idle, 1)
+        wait_until(lambda: idle.held_count == 7)
+
+        # The other one keeps what it gets, however long nobody asks for it.
+        assert idle.fetch(1, 300)
+        found += take(idle, 5)
+        assert len({each.args for each in found}) == 6
+        assert broker.get_queue_message_counts("default") == (0, 0, 0)
+
+
 def test_higher_broker_priorities_come_first(make_broker):
     broker = make_broker(max_priority=5)
     broker.declare_queue("default")

@@ -177,6 +177,9 @@ class Inlet:
 
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         self._unsettled[method.delivery_tag] = None
+        if properties.headers and "x-delivery-count" in properties.headers:
+            # A quorum queue, which gives messages up that are delivered too often.
+            self._gives_back = False
         with self._changed:
             self._buffer.append(Delivery(self, method, properties, body))
             self._changed.notify_all()

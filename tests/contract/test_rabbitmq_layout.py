@@ -162,6 +162,29 @@ def test_a_dead_letter_tells_why_and_holds_the_last_options(broker):
     assert letters[2][1].headers["x-dramatiq-reason"] == "rejected"
 
 
+def test_what_cannot_be_decoded_is_kept_as_it_is_from_the_delay_queue_too(broker):
+    broker.declare_queue("default", ensure=True)
+    publish_raw(broker, "default.DQ", b"\xff no message")
+    consumer = broker.consume("default.DQ", prefetch=10)
+
+    wait_until(lambda: consumer.exchange([], 1, 10) and read_all(broker, "default.XQ"))
+
+    ((body, properties),) = read_all(broker, "default.XQ")
+    assert body == b"\xff no message"
+    assert properties.headers["x-dramatiq-reason"].startswith("DecodeError")
+    assert broker.get_queue_message_counts("default") == (0, 0, 1)
+    consumer.close()
+
+
+def test_large_messages_are_sent_few_at_a_time(broker):
+    text = "x" * (5 << 20)
+
+    broker.enqueue_many([message(number, text) for number in range(4)])
+
+    with closing(broker.consume("default", prefetch=10)) as consumer:
+        assert [each.args[0] for each in take(consumer, 4)] == [0, 1, 2, 3]
+
+
 def test_far_messages_are_parked_and_near_ones_held(broker):
     delays = {"near": 1500, "soon": 4000, "hour": 3_700_000, "days": 86_400_000 * 3}
     for name, delay in delays.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from contextlib import closing
@@ -135,6 +136,15 @@ def test_an_idle_producer_keeps_its_connection(rabbitmq_server):
         broker.close()
 
 
+def test_the_kernel_is_told_to_notice_a_server_that_is_gone_without_a_word(broker):
+    broker.enqueue(message(1))
+    (descriptor,) = broker.sending.session()._loop.descriptors
+
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
+
+
 def test_a_server_that_has_gone_silent_is_noticed(broker, proxy, direct, monkeypatch):
     monkeypatch.setattr(session, "ANSWER_TIMEOUT_S", 0.5)
     broker.enqueue(message(1))
@@ -159,12 +169,26 @@ def test_a_server_short_of_memory_refuses_messages_and_is_emptied(
         with pytest.raises(ConnectionClosed, match="takes no messages"):
             direct.enqueue(message(3))
 
-        # Acknowledgements go by another connection, which the server goes on reading.
-        assert len(settle_all(consumer)) >= 3
-        consumer.close()
+        # Acknowledgements go by another connection, which the server goes on reading. They do
+        # not wait for what cannot be stored, and are told of when that is tried again.
+        first, second, third = take(consumer, 3)
+        settlements = [
+            Settlement(first, Outcome.NACK),
+            Settlement(second, Outcome.ACK),
+            Settlement(third, Outcome.REQUEUE),
+        ]
+        with pytest.raises(ConnectionClosed, match="takes no messages"):
+            consumer.settle(settlements)
+        wait_until(lambda: [each.args for each in consumer.fetch(1, 50)] == [third.args])
     finally:
         rabbitmq_server.run("rabbitmqctl", "set_vm_memory_high_watermark", "0.4")
+    wait_until(lambda: direct.sending.session().blocked is None)
     direct.enqueue(message(4))
+    assert consumer.settle(settlements) == [True, True, True]
+    consumer.close()
+    assert {tuple(json.loads(body)["args"]) for body, _ in read_all(direct, "default.XQ")} == {
+        first.args
+    }
     with closing(direct.consume("default", prefetch=5)) as after:
         assert (4,) in [each.args for each in settle_all(after)]
 

@@ -31,6 +31,7 @@ from .identity import Identity, derived_id, identify
 from .inlet import Inlet
 from .letters import CRASHES, crashed, dead_letter, delayed
 from .message import RabbitmqMessage
+from .settling import consequences_of
 from .topology import CRASH_DELAYS_MS
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class RabbitmqConsumer(Consumer):
         self._twins: dict[bytes, list[Delivery]] = {}
         #: What has arrived and not been handed out.
         self._cache: deque[RabbitmqMessage] = deque()
+        #: Settled by a call that then failed, as what follows from others could not be stored.
+        self._settled: set[Settlement] = set()
         self._done = broker.done_window(queue_name)
         self._changed = threading.Condition()
         self._is_woken = False
@@ -107,9 +110,7 @@ class RabbitmqConsumer(Consumer):
 
     def _settle_one(self, settlement: Settlement) -> None:
         if not self.settle([settlement])[0]:
-            self.logger.warning(
-                "Message %s was not ours any more when it was settled.", settlement.message
-            )
+            self.logger.warning("Message %s was not ours any more.", settlement.message)
 
     def recover(self) -> bool:
         """Tell that we go on: what comes again after a reconnection is recognised."""
@@ -328,28 +329,35 @@ class RabbitmqConsumer(Consumer):
     def _settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         held = [each for each in settlements if self._is_held(each.message)]
         self._await_redelivery([each.message for each in held])  # type: ignore[misc]
-        settled = {
-            id(each)
-            for each in {id(each.message): each for each in reversed(held)}.values()
-            if self._is_current(each.message)  # type: ignore[arg-type]
-        }
-        ours = [each for each in held if id(each) in settled]
-        consequences = [each for settlement in ours for each in self._consequences(settlement)]
+        # Of several for one message the first counts.
+        firsts = {id(each.message): each for each in reversed(held)}.values()
+        ours = [each for each in reversed(firsts) if self._is_current(each.message)]  # type: ignore[arg-type]
+        outgoing = {each: consequences_of(each, self.broker, self.queue_name) for each in ours}
+        # Those from which nothing follows first: they need not wait until others can be stored.
+        self._settled.update(each for each in ours if not outgoing[each])
+        self._carry_out([each for each in ours if not outgoing[each]])
         hit("rabbitmq.settle.before_publish")
+        consequences = [each for follows in outgoing.values() for each in follows]
         if consequences:
             self.broker.sender.send(consequences)
         hit("rabbitmq.settle.before_ack")
-        acked: list[int] = []
-        requeued: list[int] = []
-        for each in ours:
-            self._conclude(each, acked, requeued)
-        self._inlet.settle(acked, requeued)
+        self._settled.update(ours)
+        self._carry_out([each for each in ours if outgoing[each]])
         for each in held:
             is_stale = self._held.pop(each.message._lease, None) is not None
             # What follows, a retry for example, was not stored: then it must run again.
             if is_stale and each.outcome is Outcome.ACK and not each.envelopes:
                 self._done.add(each.message._lease)
-        return [id(each) in settled for each in settlements]
+        settled, self._settled = self._settled, set()
+        return [each in settled for each in settlements]
+
+    def _carry_out(self, settlements: Sequence[Settlement]) -> None:
+        acked: list[int] = []
+        requeued: list[int] = []
+        for each in settlements:
+            self._conclude(each, acked, requeued)
+        if settlements:
+            self._inlet.settle(acked, requeued)
 
     def _is_held(self, message: MessageProxy) -> bool:
         return message._lease is not None and self._held.get(message._lease) is message
@@ -367,26 +375,6 @@ class RabbitmqConsumer(Consumer):
             if remaining <= 0 or self._inlet.error is not None:
                 return
             self._cache += self._receive(self._inlet.take(self.prefetch))
-
-    def _consequences(self, settlement: Settlement) -> list[Outgoing]:
-        """Return what has to be stored before a message may be settled."""
-        message: Any = settlement.message
-        if settlement.outcome is Outcome.REQUEUE:
-            return []
-        outgoing = [
-            self.broker.outgoing(
-                envelope, derived_id(message._lease, str(number), envelope.payload)
-            )
-            for number, envelope in enumerate(settlement.envelopes)
-        ]
-        if settlement.outcome is Outcome.NACK:
-            delivery = message._delivery
-            reason = settlement.reason or "rejected"
-            text = message._lease.decode()
-            outgoing.append(
-                dead_letter(delivery, self.queue_name, text, reason, settlement.payload)
-            )
-        return outgoing
 
     def _conclude(self, settlement: Settlement, acked: list[int], requeued: list[int]) -> None:
         message: Any = settlement.message

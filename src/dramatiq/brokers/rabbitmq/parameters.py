@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import socket
 from typing import Any
 
 import pika  # type: ignore[import-untyped]
@@ -11,9 +12,15 @@ __all__ = ["as_list", "describe", "make_parameters", "prepare"]
 
 #: Seconds one server may take to let us in, unless its parameters say less.
 CONNECT_TIMEOUT_S = 5.0
-#: Seconds between two heartbeats, unless the parameters say otherwise: a connection that is dead
-#: without a word is noticed within about twice that.
-HEARTBEAT_S = 10
+#: By which the kernel notices within about 12 seconds that the other side is gone without a word,
+#: unless the parameters say otherwise. Heartbeats would take a multiple of their interval, and
+#: with a short one the server would give up a worker whose interpreter is held for as long.
+TCP_OPTIONS = {
+    "TCP_KEEPIDLE": 6,  # seconds of silence before it asks,
+    "TCP_KEEPINTVL": 2,  # seconds between two questions,
+    "TCP_KEEPCNT": 3,  # how many remain unanswered;
+    "TCP_USER_TIMEOUT": 12_000,  # milliseconds that what was sent may take to be acknowledged
+}
 
 
 def make_parameters(
@@ -53,8 +60,9 @@ def prepare(parameters: pika.connection.Parameters) -> pika.connection.Parameter
     prepared.connection_attempts = 1
     prepared.socket_timeout = min(prepared.socket_timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
     prepared.stack_timeout = min(prepared.stack_timeout or CONNECT_TIMEOUT_S, CONNECT_TIMEOUT_S)
-    if prepared.heartbeat is None:
-        prepared.heartbeat = HEARTBEAT_S
+    if prepared.tcp_options is None:
+        known = {name: value for name, value in TCP_OPTIONS.items() if hasattr(socket, name)}
+        prepared.tcp_options = known or None
     return prepared
 
 

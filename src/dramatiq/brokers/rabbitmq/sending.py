@@ -24,8 +24,8 @@ __all__ = ["MAX_ENQUEUE_ATTEMPTS", "Sender"]
 MAX_ENQUEUE_ATTEMPTS = 6
 #: Milliseconds of the first and the longest wait between two attempts: 3 seconds in all at most.
 FIRST_WAIT_MS, LONGEST_WAIT_MS = 50, 1000
-#: Most messages that are on their way to the server at a time.
-WINDOW = 2000
+#: Most messages, and most bytes of them, that are on their way to the server at a time.
+WINDOW, WINDOW_BYTES = 2000, 8 << 20
 
 
 class Sender:
@@ -56,7 +56,7 @@ class Sender:
         attempts = 0
         never = threading.Event()
         while remaining:
-            window = remaining[:WINDOW]
+            window = remaining[: _window(remaining)]
             try:
                 refused = self._publish(window, confirms)
             except RabbitmqBlocked:
@@ -67,7 +67,7 @@ class Sender:
                     raise
                 self._wait(never, attempts)
                 continue
-            remaining = refused + remaining[WINDOW:]
+            remaining = refused + remaining[len(window) :]
             if refused:
                 attempts += 1
                 if attempts >= MAX_ENQUEUE_ATTEMPTS:
@@ -97,3 +97,13 @@ class Sender:
             attempts - 1, factor=FIRST_WAIT_MS, max_backoff=LONGEST_WAIT_MS
         )
         never.wait(pause_ms / 1000)
+
+
+def _window(messages: Sequence[Outgoing]) -> int:
+    """Return how many of the messages to send together: one at least."""
+    size = 0
+    for count, message in enumerate(messages[:WINDOW]):
+        size += len(message.body)
+        if size > WINDOW_BYTES:
+            return max(1, count)
+    return WINDOW

@@ -22,6 +22,9 @@ RESUME_BOUND_S = 10.0
 #: How often all connections are closed, and seconds between two times.
 CLOSINGS, BETWEEN_CLOSINGS_S = (30, 2.0) if IS_FULL else (4, 0.7)
 
+#: How often a worker is killed, and seconds between two kills.
+WORKER_KILLS, BETWEEN_WORKER_KILLS_S = (50, 0.7) if IS_FULL else (3, 0.7)
+
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 
@@ -98,6 +101,27 @@ def test_a_server_that_is_killed_again_and_again_loses_nothing(tmp_path, capsys)
             assert max(resumed) <= RESUME_BOUND_S, figures
     finally:
         server.close()
+
+
+def test_workers_that_are_killed_lose_nothing_and_run_again_what_they_were_running(
+    tmp_path, rabbitmq_server, capsys
+):
+    with open_site(tmp_path, RabbitmqSite, server=rabbitmq_server) as site:
+        workers = [site.start_worker(threads=4) for _ in range(2)]
+        count = int((WORKER_KILLS + 1) * BETWEEN_WORKER_KILLS_S * PER_SECOND)
+        producer = site.start("produce", 0, count, 5, PER_SECOND)
+        for _ in range(WORKER_KILLS):
+            time.sleep(BETWEEN_WORKER_KILLS_S)
+            workers.pop(0).kill()
+            workers.append(site.start_worker(threads=4))
+        producer.wait(100)
+        site.finish()
+
+        figures = figures_of(site, kills=WORKER_KILLS)
+        show(capsys, "RabbitMQ workers that are killed", figures)
+        assert figures["lost"] == 0, figures
+        # Besides what was running: what had ended, and its acknowledgement was on its way.
+        assert figures["duplicates"] <= WORKER_KILLS * 8, figures
 
 
 def test_connections_that_are_closed_again_and_again_run_nothing_twice(

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from dramatiq.inspection import InspectionNotSupported, QueueCounts, Selection, State
+from dramatiq.inspection import InspectionNotSupported, QueueCounts, State
 from dramatiq.message import Message
+from dramatiq.testing.broker_dead_letters import DeadLetterTests as _Tests
 from dramatiq.testing.waiting import wait_until
-from tests.rabbitmq import QuickBroker, delete_queues
+from tests.rabbitmq import QuickBroker, delete_queues, publish_raw
+
+
+class TestDeadLetters(_Tests):
+    supports_inspection = True
+    supports_raw_payloads = True
+
+    @pytest.fixture
+    def broker(self, rabbitmq_server):
+        broker = QuickBroker(url=rabbitmq_server.url)
+        yield broker
+        delete_queues(broker)
+        broker.close()
+
+    def store_raw(self, broker, queue_name, payload):
+        broker.declare_queue(queue_name, ensure=True)
+        publish_raw(broker, queue_name, payload)
 
 
 @pytest.fixture
@@ -64,7 +81,6 @@ def test_what_waits_can_be_purged_by_its_state(broker):
         (lambda inspection: inspection.workers(), "rabbitmqctl list_consumers"),
         (lambda inspection: inspection.messages(State.READY), "management page"),
         (lambda inspection: inspection.find("id"), "management page"),
-        (lambda inspection: inspection.requeue(Selection()), "management page"),
     ],
 )
 def test_what_amqp_cannot_do_is_refused_with_what_can_be_done(broker, act, expected):

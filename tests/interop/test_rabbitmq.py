@@ -9,6 +9,8 @@ from contextlib import closing
 
 import pytest
 
+from dramatiq.common import current_millis
+from dramatiq.inspection import Selection, State
 from tests.interop.harness import OURS
 from tests.proxy import Proxy
 
@@ -118,6 +120,14 @@ def test_dead_letters_of_both_are_in_one_place(site, fleet):
         assert 2 == letter["options"]["retries"]
         assert "RuntimeError" in letter["options"]["traceback"]
         assert "RuntimeError: 7" == headers["x-dramatiq-reason"]
+    # And can be put back from there.
+    inspection = site.observer.inspection
+    (info,) = inspection.messages(State.DEAD, Selection(site.queue_name)).items
+    assert ("RuntimeError: 7" if fleet == OURS else "rejected") == info.reason
+    assert abs(current_millis() - info.died_at) < 60_000
+    starts = site.ledger.count("start")
+    assert 1 == inspection.requeue(Selection(site.queue_name))
+    site.wait_for(starts + 1, "start")
 
 
 def test_a_finished_task_acknowledges_nothing_that_came_over_a_new_connection(

@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 #: How often declaring a queue is tried in all.
 MAX_DECLARE_ATTEMPTS = 2
-#: AMQP 0-9-1: an entity that does not exist, or is not as it was declared.
-NOT_FOUND, PRECONDITION_FAILED = 404, 406
+#: AMQP 0-9-1: an entity that does not exist, is another's alone, or is not as it was declared.
+NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 404, 405, 406
 
 
 class RabbitmqFailed(ConnectionFailed, ConnectionClosed):

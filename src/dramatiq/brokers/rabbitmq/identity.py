@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from .inlet import Delivery
 
-__all__ = ["Identity", "derived_id", "identify"]
+__all__ = ["Identity", "derived_id", "digest", "identify"]
 
 _OURS = re.compile(r"[0-9a-f]{32}")
 
@@ -33,7 +33,7 @@ def identify(delivery: Delivery) -> Identity:
     delivery_id = delivery.properties.message_id
     if isinstance(delivery_id, str) and _OURS.fullmatch(delivery_id):
         return Identity(delivery_id.encode(), is_certain=True)
-    return Identity(_digest(delivery.body).encode(), is_certain=False)
+    return Identity(digest(delivery.body).encode(), is_certain=False)
 
 
 def derived_id(parent: bytes, *parts: str | bytes) -> str:
@@ -43,8 +43,9 @@ def derived_id(parent: bytes, *parts: str | bytes) -> str:
     after a lost connection a message may run again. What differs in anything has another id.
     """
     encoded = [part.encode() if isinstance(part, str) else part for part in parts]
-    return _digest(b"\x00".join([parent, *encoded]))
+    return digest(b"\x00".join([parent, *encoded]))
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """Return 32 hexadecimal digits that stand for some bytes."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()

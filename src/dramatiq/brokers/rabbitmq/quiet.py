@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["THREAD_PREFIX", "drop_broken_pipes", "quieten"]
+__all__ = ["LOCK_SUFFIX", "THREAD_PREFIX", "drop_broken_pipes", "quieten"]
 
 #: Threads whose names begin like this are ours: what happens there reaches callers as an error.
 THREAD_PREFIX = "rabbitmq-"
+#: The end of the name of a queue that stands for a lock; that somebody else has it is no news.
+LOCK_SUFFIX = ".visited"
 #: Where pika speaks of connections.
 _LOGGERS = (
     "pika.adapters.base_connection",
@@ -21,9 +23,10 @@ _LOGGERS = (
 
 class _NotFromOurThreads(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno <= logging.DEBUG or not str(record.threadName).startswith(
-            THREAD_PREFIX
-        )
+        if record.levelno <= logging.DEBUG:
+            return True
+        is_ours = str(record.threadName).startswith(THREAD_PREFIX)
+        return not is_ours and LOCK_SUFFIX not in record.getMessage()
 
 
 class _NoBrokenPipes(logging.Filter):

@@ -7,10 +7,12 @@ import time
 
 import pytest
 
+from dramatiq.message import Message
 from tests.chaos.harness import Site, open_site
+from tests.chaos.program import declare
 from tests.chaos.redis_harness import IS_FULL, SEED, now_ns, show
 from tests.proxy import Proxy
-from tests.rabbitmq import QuickBroker, delete_queues
+from tests.rabbitmq import QuickBroker, delete_queues, read_all
 from tests.servers import RabbitmqServer
 
 #: How often the server is killed, and seconds between two kills.
@@ -24,6 +26,17 @@ CLOSINGS, BETWEEN_CLOSINGS_S = (30, 2.0) if IS_FULL else (4, 0.7)
 
 #: How often a worker is killed, and seconds between two kills.
 WORKER_KILLS, BETWEEN_WORKER_KILLS_S = (50, 0.7) if IS_FULL else (3, 0.7)
+
+#: Where a worker is killed, and at which hit.
+FAILPOINTS = [
+    "rabbitmq.publish.before=kill@3",
+    "rabbitmq.publish.after=kill@3",
+    "rabbitmq.settle.before_publish=kill@5",
+    "rabbitmq.settle.before_ack=kill@5",
+    "rabbitmq.put_away.before_ack=kill@1",
+    "rabbitmq.delays.before_park=kill@1",
+    "rabbitmq.delays.before_promote=kill@1",
+]
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -122,6 +135,31 @@ def test_workers_that_are_killed_lose_nothing_and_run_again_what_they_were_runni
         assert figures["lost"] == 0, figures
         # Besides what was running: what had ended, and its acknowledgement was on its way.
         assert figures["duplicates"] <= WORKER_KILLS * 8, figures
+
+
+@pytest.mark.parametrize(
+    "failpoint", FAILPOINTS if IS_FULL else random.Random(SEED).sample(FAILPOINTS, 2)
+)
+def test_whatever_a_worker_is_about_to_do_when_it_dies_another_does(
+    tmp_path, rabbitmq_server, failpoint
+):
+    with open_site(tmp_path, RabbitmqSite, server=rabbitmq_server) as site:
+        broker = site.make_broker()
+        actors = declare(broker, site.ledger.path)
+        actors["fail_once"].send_many([(number,) for number in range(20)])
+        actors["work"].send_many([(number,) for number in range(20, 30)], delay=2500)
+        actors["fail"].send_many([(number,) for number in range(30, 35)])
+
+        dying = site.start("work", 2, failpoints=failpoint)
+        site.wait_until(lambda: dying.process.poll() is not None, "it has died")
+        site.start_worker(threads=2)
+
+        site.wait_until(lambda: set(site.ledger.numbers("end")) == set(range(30)), "all have ended")
+        site.wait_until_drained()
+        # One that was stored and not acknowledged is stored twice at most.
+        dead = {Message.decode(body).args[0] for body, _ in read_all(broker, "default.XQ")}
+        assert dead == set(range(30, 35))
+        broker.close()
 
 
 def test_connections_that_are_closed_again_and_again_run_nothing_twice(

@@ -232,6 +232,7 @@ class RabbitmqServer(Server):
     """A RabbitMQ node with a name, a data folder, an Erlang cookie and an epmd of its own.
 
     Args:
+        epmd: That of another node, with which it is to make a cluster.
         options: Lines of its configuration, by name.
     """
 
@@ -239,9 +240,9 @@ class RabbitmqServer(Server):
     program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
     start_deadline_s = RABBITMQ_START_DEADLINE_S
 
-    def __init__(self, directory, port=None, **options):
+    def __init__(self, directory, port=None, epmd=None, **options):
         super().__init__(directory, port)
-        self.epmd = Epmd(self.directory / "epmd")
+        self.epmd = epmd or Epmd(self.directory / "epmd")
         self.distribution_port = free_port()
         self.options = {
             f"listeners.tcp.{self.port}": f"127.0.0.1:{self.port}",
@@ -310,6 +311,12 @@ class RabbitmqServer(Server):
             check=True,
         )
         return done.stdout
+
+    def join(self, other):
+        """Become a node of the cluster of another one."""
+        self.run("rabbitmqctl", "stop_app")
+        self.run("rabbitmqctl", "join_cluster", other.node_name)
+        self.run("rabbitmqctl", "start_app")
 
     def close(self):
         """End it for good, its epmd included."""

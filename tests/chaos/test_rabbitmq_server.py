@@ -182,3 +182,31 @@ def test_connections_that_are_closed_again_and_again_run_nothing_twice(
             assert (figures["lost"], figures["duplicates"], figures["unknown"]) == (0, 0, 0), (
                 figures
             )
+
+
+@pytest.mark.skipif(not IS_FULL, reason="a cluster takes long to start: DRAMATIQ_CHAOS=full")
+def test_when_a_node_of_a_cluster_dies_work_goes_on_by_the_next_in_the_list(tmp_path, capsys):
+    first = RabbitmqServer(tmp_path / "first")
+    second = RabbitmqServer(tmp_path / "second", epmd=first.epmd)
+    try:
+        first.start()
+        second.start()
+        second.join(first)
+        url = f"{first.url};{second.url}"
+        # The queues are declared on the second node, so they are there.
+        with open_site(tmp_path / "site", RabbitmqSite, server=second, url=url) as site:
+            site.start_worker(threads=4)
+            producer = site.start("produce", 0, 3000, 1, PER_SECOND)
+            site.wait_until(lambda: site.ledger.count("end") > 500, "work has begun")
+            first.kill()
+            resumed = round(site.wait_for_work(now_ns()), 2)
+            producer.wait(100)
+            site.finish()
+
+            figures = figures_of(site, resumed_after_s=resumed)
+            show(capsys, "a RabbitMQ cluster that loses a node", figures)
+            assert figures["lost"] == 0, figures
+            assert resumed <= RESUME_BOUND_S, figures
+    finally:
+        second.close()
+        first.close()

@@ -18,7 +18,7 @@ DEV := $(VENV)/.dev-installed
 
 # The published Dramatiq 2.x, which the tests in tests/interop run beside this library.
 VENV_2X := .venv-2x
-FLEET_2X := $(VENV_2X)/.installed-2.2.1
+FLEET_2X := $(VENV_2X)/.installed-2.2.1-rabbitmq
 
 # Checks run side by side; where make can, it prints each one's output in one piece.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
@@ -48,7 +48,7 @@ $(FLEET_2X): scripts/create-venv scripts/install-servers
 	@$(VENV_2X)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade 'pip>=25.1'
 	@scripts/install-servers $(VENV_2X)/bin/python
 	@echo "Installing the published Dramatiq 2.2.1 into $(VENV_2X) ..."
-	@$(VENV_2X)/bin/python -m pip install --quiet 'dramatiq[redis,memcached]==2.2.1'
+	@$(VENV_2X)/bin/python -m pip install --quiet 'dramatiq[redis,memcached,rabbitmq]==2.2.1'
 	@touch $@
 
 demo: $(BASE) ## Run the example on real input: the sources of the standard library.

@@ -1,14 +1,15 @@
-"""Where the messages of one run are kept: a file, or a Redis server that only this run uses."""
+"""Where the messages of one run are kept: a file, or a server that only this run uses."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from .processes import cpu_seconds
@@ -16,10 +17,14 @@ from .processes import cpu_seconds
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RedisStore", "SQLiteStore", "Store", "find_redis_server", "open_store"]
+__all__ = ["RabbitmqStore", "RedisStore", "SQLiteStore", "Store", "find_redis_server", "open_store"]
 
 #: Seconds a server gets to start, to answer and to stop.
 SERVER_TIMEOUT_S = 20
+#: The same for the start of RabbitMQ, whose virtual machine takes its time.
+RABBITMQ_TIMEOUT_S = 60
+#: Debian's own is a wrapper that changes the user.
+RABBITMQ_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 #: Seconds between two tries to reach a server that starts.
 START_INTERVAL_S = 0.01
 #: Durable as most deployments are, without snapshots; and no rewriting of the file in the
@@ -169,6 +174,86 @@ class RedisStore:
                 return connection
 
 
+class RabbitmqStore:
+    """A RabbitMQ node on free ports of the loopback interface, with an epmd of its own.
+
+    Args:
+        folder: Where its data, its cookie and its log will be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port, epmd_port, distribution_port = (_free_port() for _ in range(3))
+        self.address = f"amqp://guest:guest@127.0.0.1:{port}/%2F"
+        self._processes: list[subprocess.Popen[bytes]] = []
+        (folder / ".erlang.cookie").write_text("for-benchmarks-only")
+        (folder / ".erlang.cookie").chmod(0o400)
+        (folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{port}\nlog.console = true\nlog.file = false\n"
+        )
+        variables = os.environ | {
+            "HOME": str(folder),
+            "ERL_EPMD_PORT": str(epmd_port),
+            "RABBITMQ_NODENAME": f"benchmark{port}@localhost",
+            "RABBITMQ_DIST_PORT": str(distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "logs"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "no-environment"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        }
+        epmd = ["epmd", "-port", str(epmd_port), "-address", "127.0.0.1"]
+        with (folder / "rabbitmq.log").open("wb") as log:
+            for command in (epmd, [RABBITMQ_SERVER]):
+                self._processes.append(
+                    subprocess.Popen(
+                        command, env=variables, stdout=log, stderr=log, start_new_session=True
+                    )
+                )
+        try:
+            self._wait_for_answer(port)
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_for_answer(self, port: int) -> None:
+        deadline = time.monotonic() + RABBITMQ_TIMEOUT_S
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", port), 1) as connection:
+                    connection.sendall(b"AMQP\x00\x00\x09\x01")
+                    if connection.recv(1):
+                        return
+            except OSError:
+                if self._processes[-1].poll() is not None or time.monotonic() > deadline:
+                    raise
+            time.sleep(10 * START_INTERVAL_S)
+
+    def is_free(self) -> bool:
+        """Tell that nobody can lock it."""
+        return True
+
+    def usage(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+    def commands_per_second(self, seconds: float) -> float:
+        """Refuse: it does not tell."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the server, the shell it was started by, and its epmd."""
+        for process in reversed(self._processes):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(SERVER_TIMEOUT_S)
+
+
+def _free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])
+
+
 def find_redis_server() -> str:
     """Return the path of the program.
 
@@ -185,9 +270,10 @@ def find_redis_server() -> str:
 
 
 def open_store(kind: str, folder: Path) -> Store:
-    """Return a fresh store of that kind, ``sqlite`` or ``redis``."""
-    kinds: dict[str, type[SQLiteStore] | type[RedisStore]] = {
+    """Return a fresh store of that kind: ``sqlite``, ``redis`` or ``rabbitmq``."""
+    kinds: dict[str, type[SQLiteStore] | type[RedisStore] | type[RabbitmqStore]] = {
         "sqlite": SQLiteStore,
+        "rabbitmq": RabbitmqStore,
         "redis": RedisStore,
     }
     return kinds[kind](folder)

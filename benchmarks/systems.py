@@ -23,6 +23,8 @@ READY_LINE = "Worker process is ready"
 DRAMATIQ2 = "dramatiq[redis]==2.2.1 hiredis"
 DRAMATIQ2_GEVENT = "dramatiq[redis,gevent]==2.2.1 hiredis"
 
+DRAMATIQ2_RABBITMQ = "dramatiq[rabbitmq]==2.2.1"
+
 
 @dataclass(frozen=True)
 class System:
@@ -140,6 +142,15 @@ SYSTEMS = (
         ready_line=READY_LINE,
     ),
     System("loop_redis", "limit"),
+    System("dramatiq_rabbitmq", "ours", "dramatiq", ready_line=READY_LINE, is_default=False),
+    System(
+        "dramatiq2_rabbitmq",
+        "peer",
+        "dramatiq",
+        DRAMATIQ2_RABBITMQ,
+        ready_line=READY_LINE,
+        is_default=False,
+    ),
 )
 
 
@@ -163,4 +174,5 @@ def select(names: str) -> list[System]:
         for system in SYSTEMS
         if system.name in wanted
         or (system.is_default and not wanted.isdisjoint({system.adapter, system.store}))
+        or (system.store == "rabbitmq" and system.store in wanted)
     ]

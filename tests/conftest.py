@@ -15,7 +15,7 @@ import pytest
 
 import dramatiq.broker
 import dramatiq.message
-from tests.servers import MemcachedServer, RedisServer
+from tests.servers import MemcachedServer, RabbitmqServer, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -69,3 +69,13 @@ def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memca
     server = MemcachedServer(tmp_path_factory.mktemp("memcached")).start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
+    """One RabbitMQ node for all tests that do not harm it; it takes seconds to start."""
+    server = RabbitmqServer(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        yield server.start()
+    finally:
+        server.close()

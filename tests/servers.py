@@ -6,23 +6,28 @@ the library.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
 #: Seconds a server may take to answer after its start.
 START_DEADLINE_S = 20.0
+#: The same for RabbitMQ, whose virtual machine takes its time.
+RABBITMQ_START_DEADLINE_S = 50.0
 #: Debian's package for each program.
 PACKAGES = {
     "redis-server": "redis-server",
     "redis-sentinel": "redis-sentinel",
     "memcached": "memcached",
+    "rabbitmq-server": "rabbitmq-server",
+    "epmd": "erlang-base",
 }
 
 
@@ -51,6 +56,7 @@ class Server:
     """
 
     program = ""
+    start_deadline_s = START_DEADLINE_S
 
     def __init__(self, directory, port=None):
         self.directory = Path(directory)
@@ -60,6 +66,10 @@ class Server:
 
     def command(self):
         raise NotImplementedError
+
+    def environment(self):
+        """Return what it needs beside our own environment."""
+        return {}
 
     def is_ready(self):
         """Tell whether it answers."""
@@ -77,9 +87,10 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **self.environment()},
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_DEADLINE_S
+        deadline = time.monotonic() + self.start_deadline_s
         while not self.is_ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
@@ -213,5 +224,131 @@ class MemcachedServer(Server):
     def is_ready(self):
         try:
             return self.talk(b"version\r\n").startswith(b"VERSION")
+        except OSError:
+            return False
+
+
+class RabbitmqServer(Server):
+    """A RabbitMQ node with a name, a data folder, an Erlang cookie and an epmd of its own.
+
+    Args:
+        epmd: That of another node, with which it is to make a cluster.
+        options: Lines of its configuration, by name.
+    """
+
+    #: Debian's own is a wrapper that changes the user.
+    program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+    start_deadline_s = RABBITMQ_START_DEADLINE_S
+
+    def __init__(self, directory, port=None, epmd=None, **options):
+        super().__init__(directory, port)
+        self.epmd = epmd or Epmd(self.directory / "epmd")
+        self.distribution_port = free_port()
+        self.options = {
+            f"listeners.tcp.{self.port}": f"127.0.0.1:{self.port}",
+            "disk_free_limit.absolute": "10MB",
+            "log.console": "true",
+            "log.file": "false",
+            **options,
+        }
+        cookie = self.directory / ".erlang.cookie"
+        if not cookie.exists():
+            cookie.write_text("for-tests-only")
+            cookie.chmod(0o400)
+
+    @property
+    def url(self):
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
+
+    @property
+    def node_name(self):
+        return f"rabbit{self.port}@localhost"
+
+    def environment(self):
+        return {
+            "HOME": str(self.directory),
+            "ERL_EPMD_PORT": str(self.epmd.port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self.node_name,
+            "RABBITMQ_DIST_PORT": str(self.distribution_port),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "logs"),
+            "RABBITMQ_PID_FILE": str(self.directory / "pid"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.directory / "no-environment"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "+S 2:2 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}"
+            ),
+        }
+
+    def command(self):
+        lines = [f"{name} = {value}\n" for name, value in self.options.items()]
+        (self.directory / "rabbitmq.conf").write_text("".join(lines))
+        if not Path(self.program).exists():
+            find_program("rabbitmq-server")
+        return [self.program]
+
+    def is_ready(self):
+        try:
+            return self.talk(b"AMQP\x00\x00\x09\x01").startswith(b"\x01")
+        except OSError:
+            return False
+
+    def start(self):
+        if self.epmd.process is None:
+            self.epmd.start()
+        return super().start()
+
+    def run(self, command, *arguments):
+        """Run one of its own command line tools and return what it prints."""
+        done = subprocess.run(
+            [f"/usr/lib/rabbitmq/bin/{command}", "--quiet", "-n", self.node_name, *arguments],
+            env={**os.environ, **self.environment()},
+            capture_output=True,
+            text=True,
+            timeout=self.start_deadline_s,
+            check=True,
+        )
+        return done.stdout
+
+    def join(self, other):
+        """Become a node of the cluster of another one."""
+        self.run("rabbitmqctl", "stop_app")
+        self.run("rabbitmqctl", "join_cluster", other.node_name)
+        self.run("rabbitmqctl", "start_app")
+
+    def close(self):
+        """End it for good, its epmd included."""
+        self.kill()
+        self.epmd.kill()
+
+    def send(self, number):
+        # Its first process is a shell, which does not pass signals on.
+        os.killpg(self.process.pid, number)
+
+    def _end(self, number):
+        if self.process is None:
+            return
+        if number == signal.SIGTERM:
+            self.run("rabbitmqctl", "stop")
+        else:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(START_DEADLINE_S)
+        self.process = None
+
+
+class Epmd(Server):
+    """The daemon by which Erlang's nodes find one another."""
+
+    program = "epmd"
+
+    def command(self):
+        return [find_program(self.program), "-port", str(self.port), "-address", "127.0.0.1"]
+
+    def is_ready(self):
+        try:
+            return bool(self.talk(b"\x00\x01n"))
         except OSError:
             return False

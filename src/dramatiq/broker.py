@@ -35,8 +35,9 @@ global_broker: Broker | None = None
 def get_broker() -> Broker:
     """Return the process-wide broker; without one, choose it and keep it.
 
-    It is the one of the URL in ``DRAMATIQ_BROKER_URL``, else the embedded SQLite broker on
-    ``./dramatiq.db``. Choosing touches no network.
+    It is the one of the URL in ``DRAMATIQ_BROKER_URL``; else RabbitMQ or Redis on this machine,
+    whichever client library is installed; else the embedded SQLite broker on ``./dramatiq.db``.
+    Choosing touches no network.
     """
     global global_broker  # noqa: PLW0603 (there is one per process, by contract)
     if global_broker is None:

@@ -24,10 +24,22 @@ _BY_SCHEME = {
     "redis": ("dramatiq.brokers.redis", "RedisBroker"),
     "rediss": ("dramatiq.brokers.redis", "RedisBroker"),
     "unix": ("dramatiq.brokers.redis", "RedisBroker"),
+    "amqp": ("dramatiq.brokers.rabbitmq", "RabbitmqBroker"),
+    "amqps": ("dramatiq.brokers.rabbitmq", "RabbitmqBroker"),
 }
 #: The client library and the scheme of brokers that are chosen where the library is installed and
 #: nothing else was said, as in 2.x. The first that is there wins.
-_BY_CLIENT = (("redis", "redis"),)
+_BY_CLIENT = (("pika", "amqp"), ("redis", "redis"))
+#: What such a broker is made with, as in 2.x; seconds.
+_CLIENT_OPTIONS: dict[str, dict[str, Any]] = {
+    "amqp": {
+        "host": "127.0.0.1",
+        "port": 5672,
+        "heartbeat": 5,
+        "connection_attempts": 5,
+        "blocked_connection_timeout": 30,
+    }
+}
 
 
 def choose_broker() -> Broker:
@@ -47,7 +59,7 @@ def choose_broker() -> Broker:
         return broker
     for library, scheme in _BY_CLIENT:
         if importlib.util.find_spec(library) is not None:
-            broker = _make(_BY_SCHEME[scheme])
+            broker = _make(_BY_SCHEME[scheme], **_CLIENT_OPTIONS.get(scheme, {}))
             broker.chosen_because = f"none was set and the package {library!r} is installed"
             logger.info(
                 "No broker was set: using %s because the package %r is installed. Choose another "

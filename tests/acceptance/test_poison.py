@@ -12,6 +12,7 @@ import pytest
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.sqlite import SQLiteBroker
 from tests.acceptance.conftest import eventually, is_alive
+from tests.rabbitmq import delete_queues, read_all
 
 MODULE = """
 import ctypes, os, resource, signal, sys, time
@@ -253,3 +254,54 @@ def test_no_flight_recorder_outlives_its_worker_and_successor(broker, send, run,
     eventually(lambda: len(list(tmp_path.glob("dramatiq-flight-*"))) == 2, "the old one goes")
     assert program.stop() == 0
     assert list(tmp_path.glob("dramatiq-flight-*")) == []
+
+
+RABBITMQ_MODULE = """
+import os
+import dramatiq
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+dramatiq.set_broker(RabbitmqBroker(url={url!r}))
+
+
+@dramatiq.actor(queue_name="poison")
+def leave():
+    os._exit(0)
+
+
+@dramatiq.actor(queue_name="poison")
+def write(number):
+    with open("written", "a") as file:
+        file.write(f"{{number}}\\n")
+"""
+
+
+def test_rabbitmq_too_stops_delivering_a_message_that_kills_whoever_runs_it(
+    rabbitmq_server, write_module, run, tmp_path
+):
+    # Ten seconds after the second crash, in real life.
+    text = RABBITMQ_MODULE.format(url=rabbitmq_server.url)
+    text += "from dramatiq.brokers.rabbitmq import consumer, topology\n"
+    text += "consumer.CRASH_DELAYS_MS = topology.CRASH_DELAYS_MS = (100, 200)\n"
+    path = write_module("app", text, preamble="")
+    namespace = {}
+    exec(compile(path.read_text(), "app", "exec"), namespace)  # noqa: S102 (written above)
+    broker = namespace["write"].broker
+    broker.flush("poison")
+    namespace["leave"].send()
+    namespace["write"].send_many([(number,) for number in range(50)])
+
+    program = run("app", "-p", "2", "-t", "2")
+
+    [(body, properties)] = eventually(lambda: read_all(broker, "poison.XQ"), "the message is dead")
+    assert b'"leave"' in body
+    headers = properties.headers
+    assert headers["x-dramatiq-reason"] == "poison: 3 processes died while they ran it"
+    eventually(
+        lambda: broker.get_queue_message_counts("poison") == (0, 0, 1), "the others have run"
+    )
+    assert set(map(int, (tmp_path / "written").read_text().split())) == set(range(50))
+    assert program.output.count("exited with code 0") == 3
+    assert program.stop() == 0
+    delete_queues(broker)
+    broker.close()

@@ -132,7 +132,7 @@ def hang_the_first_time(ledger, number):
 
 
 def make_broker(path, **options):
-    """Return a broker on a file, or on Redis: through the sentinels of a ``sentinel://`` URL."""
+    """Return a broker on a file or, for a URL, on a server; ``sentinel://`` finds its master."""
     from dramatiq import middleware
 
     options = {**json.loads(os.environ.get("CHAOS_BROKER_OPTIONS", "{}")), **options}
@@ -140,7 +140,11 @@ def make_broker(path, **options):
         options["client"] = find_master(path)
     elif "://" in str(path):
         options["url"] = path
-    if "client" in options or "url" in options:
+    if str(path).startswith("amqp://"):
+        from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+        broker = RabbitmqBroker(**options)
+    elif "client" in options or "url" in options:
         from dramatiq.brokers.redis import RedisBroker
 
         broker = RedisBroker(**options)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.interop.harness import FLEETS, OLD_PYTHON, Consoles, Site
+from tests.interop.harness import FLEETS, OLD_PYTHON, Consoles, RabbitmqSite, Site
 
 #: Programs: they are run, not collected.
 collect_ignore = ["programs"]
@@ -33,6 +33,21 @@ def make_site(tmp_path, redis_server, consoles):
     def make(server=redis_server, **settings):
         namespace = f"interop-{next(COUNTER)}"
         sites.append(Site(tmp_path, server, namespace, consoles, **settings))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.close()
+
+
+@pytest.fixture
+def make_rabbitmq_site(tmp_path, rabbitmq_server, consoles):
+    """Make sites: queues that no other test uses."""
+    sites = []
+
+    def make(**settings):
+        queue_name = f"interop-{next(COUNTER)}"
+        sites.append(RabbitmqSite(tmp_path, rabbitmq_server, queue_name, consoles, **settings))
         return sites[-1]
 
     yield make

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from dramatiq.testing.waiting import wait_until
 from tests.chaos.harness import DEADLINE_S, Program
+from tests.rabbitmq import QuickBroker, delete_queues, read_all
 
 OURS, OLD = "ours", "2.2.1"
 FLEETS = (OURS, OLD)
@@ -87,7 +88,8 @@ class Console:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # a request may be left that a dead process cannot take
+            self.process.stdin.close()
         self.process.stdout.close()
 
 
@@ -282,6 +284,10 @@ class Site:
         return identifier
 
     def close(self):
+        self.close_programs()
+        self.redis.close()
+
+    def close_programs(self):
         for program in self._programs:
             program.clean_up()
         for console in self._used.values():
@@ -289,4 +295,45 @@ class Site:
                 console("finish_app()", timeout_s=15)
             except (AssertionError, RemoteError, OSError):
                 self._consoles.drop(console)
-        self.redis.close()
+
+
+class RabbitmqSite(Site):
+    """One queue on a RabbitMQ server, a ledger, and whatever works there."""
+
+    def __init__(self, directory, server, queue_name, consoles, **settings):
+        self.directory = directory
+        self.server = server
+        self.ledger = Ledger(directory / "ledger")
+        self.queue_name = queue_name
+        self.settings = {
+            "program": "rabbitmq_app.py",
+            "port": server.port,
+            "queue": queue_name,
+            "ledger": self.ledger.path,
+            **settings,
+        }
+        self._consoles = consoles
+        self._used = {}
+        self._programs = []
+        #: Looks and counts with its own means, on other queues than a worker's.
+        self.observer = QuickBroker(url=server.url)
+        self.observer.declare_queue(queue_name)
+
+    def left(self, *_):
+        """Return how many messages wait, now or for their time; not those that workers hold."""
+        ready, delayed, _ = self.observer.topology.count_queue(self.queue_name)
+        return {"ready": ready, "delayed": delayed}
+
+    def waiting(self, name="default"):
+        name = name.replace("default", self.queue_name)
+        return self.observer.topology.count([name])[0] or 0
+
+    def dead(self):
+        """Return dead letters, as (message, headers)."""
+        found = read_all(self.observer, f"{self.queue_name}.XQ")
+        return [(json.loads(body), properties.headers or {}) for body, properties in found]
+
+    def close(self):
+        self.close_programs()
+        delete_queues(self.observer)
+        self.observer.close()

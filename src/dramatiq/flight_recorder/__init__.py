@@ -10,7 +10,7 @@ file which messages are overdue, and whether consumers and the event loop still 
 
 from __future__ import annotations
 
-from .reading import FlightReader, Running, find_stale, forget, read
+from .reading import FlightReader, Running, find_stale, forget, names, read, strike_off
 from .recorder import FlightRecorder, Progress, Record
 
 __all__ = [
@@ -21,5 +21,7 @@ __all__ = [
     "Running",
     "find_stale",
     "forget",
+    "names",
     "read",
+    "strike_off",
 ]

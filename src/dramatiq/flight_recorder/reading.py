@@ -37,7 +37,16 @@ from .layout import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["FlightReader", "Running", "Sight", "find_stale", "forget", "read"]
+__all__ = [
+    "FlightReader",
+    "Running",
+    "Sight",
+    "find_stale",
+    "forget",
+    "names",
+    "read",
+    "strike_off",
+]
 
 
 class Running(NamedTuple):
@@ -165,6 +174,37 @@ def forget(name: str) -> None:
             path.unlink()
 
 
+def names() -> set[str]:
+    """Return the names of all recorders of this machine."""
+    paths = Path(tempfile.gettempdir()).glob(f"{PREFIX}*")
+    return {path.name for path in paths if path_of(path.name)}
+
+
+def strike_off(name: str, lease: bytes) -> bool:
+    """Tell whether a process that is gone is to blame for a message's end, and note that it was.
+
+    For brokers that learn of a death by the message: each is blamed once. Not for one's own.
+    """
+    path = path_of(name)
+    if path is None or lease not in read(name):
+        return False
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+            # Again, now that nobody else can change it.
+            running = _decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0)).running
+            guilty = [each for each in running if each.lease == lease]
+            for each in guilty:
+                os.pwrite(descriptor, bytes([FREE]), RECORDS_AT + each.place * RECORD_SIZE)
+            if len(guilty) == len(running):
+                path.unlink()
+            return bool(guilty)
+        finally:
+            os.close(descriptor)
+    return False
+
+
 def find_stale() -> set[str]:
     """Return the names of the recorders of processes that are surely gone.
 
@@ -173,8 +213,7 @@ def find_stale() -> set[str]:
     """
     if os.name == "nt":
         return set()  # no record locks, no way to know
-    paths = Path(tempfile.gettempdir()).glob(f"{PREFIX}*")
-    return {path.name for path in paths if path_of(path.name) and _is_abandoned(path)}
+    return {name for name in names() if _is_abandoned(Path(tempfile.gettempdir()) / name)}
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -25,7 +25,8 @@ def load(**settings):
     for name in [name for name in os.environ if name.startswith("APP_") and name != "APP_FLEET"]:
         del os.environ[name]
     os.environ.update({f"APP_{name.upper()}": str(value) for name, value in settings.items()})
-    scope.update(runpy.run_path(Path(__file__).with_name("app.py")))
+    program = os.environ.get("APP_PROGRAM", "app.py")
+    scope.update(runpy.run_path(Path(__file__).with_name(program)))
 
 
 def start(*, queues=None, threads=4, prefetch=0, delay_prefetch=0):

@@ -1,0 +1,109 @@
+"""Publishing until the server has confirmed: connects, declares, repeats."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from ...common import compute_backoff
+from ...errors import BrokerConnectionError, ConnectionClosed
+from ...failpoints import hit
+from .failures import RabbitmqBlocked
+from .publisher import publisher_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .link import Link
+    from .publisher import Outgoing
+    from .topology import Topology
+
+__all__ = ["MAX_ENQUEUE_ATTEMPTS", "Sender"]
+
+#: How often storing a message is tried in all.
+MAX_ENQUEUE_ATTEMPTS = 6
+#: Milliseconds of the first and the longest wait between two attempts: 3 seconds in all at most.
+FIRST_WAIT_MS, LONGEST_WAIT_MS = 50, 1000
+#: Most messages, and most bytes of them, that are on their way to the server at a time.
+WINDOW, WINDOW_BYTES = 2000, 8 << 20
+
+
+class Sender:
+    """May be used from any thread.
+
+    Args:
+        link: The connection to publish on.
+        topology: Declares the queues.
+    """
+
+    def __init__(self, link: Link, topology: Topology) -> None:
+        self._link = link
+        self._topology = topology
+
+    def send(self, messages: Sequence[Outgoing], *, confirms: bool = True) -> None:
+        """Publish messages; return when the server has confirmed all.
+
+        What is not known to have arrived is repeated under the same id.
+
+        Args:
+            messages: The messages.
+            confirms: Whether to wait for that; if not, they may be lost with the connection.
+
+        Raises:
+            BrokerConnectionError: If the server cannot be reached, or refuses them.
+        """
+        remaining = list(messages)
+        attempts = 0
+        never = threading.Event()
+        while remaining:
+            window = remaining[: _window(remaining)]
+            try:
+                refused = self._publish(window, confirms)
+            except RabbitmqBlocked:
+                raise
+            except BrokerConnectionError:
+                attempts += 1
+                if attempts >= MAX_ENQUEUE_ATTEMPTS:
+                    raise
+                self._wait(never, attempts)
+                continue
+            remaining = refused + remaining[len(window) :]
+            if refused:
+                attempts += 1
+                if attempts >= MAX_ENQUEUE_ATTEMPTS:
+                    raise ConnectionClosed(
+                        f"RabbitMQ refuses messages for queue {refused[0].queue_name!r}. Is a "
+                        "limit on its length reached, or is it deleted again and again?"
+                    )
+                for name in {each.queue_name for each in refused}:
+                    self._topology.forget(name)
+                if attempts > 1:
+                    self._wait(never, attempts)
+
+    def _publish(self, window: list[Outgoing], confirms: bool) -> list[Outgoing]:
+        for name in dict.fromkeys(each.queue_name for each in window):
+            self._topology.ensure_any(name)
+        hit("rabbitmq.publish.before")
+        publisher = publisher_of(self._link.session())
+        if not confirms:
+            publisher.start(window)
+            return []
+        refused = publisher.publish(window)
+        hit("rabbitmq.publish.after")
+        return refused
+
+    def _wait(self, never: threading.Event, attempts: int) -> None:
+        _, pause_ms = compute_backoff(
+            attempts - 1, factor=FIRST_WAIT_MS, max_backoff=LONGEST_WAIT_MS
+        )
+        never.wait(pause_ms / 1000)
+
+
+def _window(messages: Sequence[Outgoing]) -> int:
+    """Return how many of the messages to send together: one at least."""
+    size = 0
+    for count, message in enumerate(messages[:WINDOW]):
+        size += len(message.body)
+        if size > WINDOW_BYTES:
+            return max(1, count)
+    return WINDOW

@@ -27,6 +27,8 @@ T = TypeVar("T")
 MAX_DECLARE_ATTEMPTS = 2
 #: AMQP 0-9-1: an entity that does not exist, is another's alone, or is not as it was declared.
 NOT_FOUND, RESOURCE_LOCKED, PRECONDITION_FAILED = 404, 405, 406
+#: Wrong credentials; a virtual host that is closed to them, or missing.
+ACCESS_REFUSED, NOT_ALLOWED = 403, 530
 
 
 class RabbitmqFailed(ConnectionFailed, ConnectionClosed):
@@ -93,11 +95,13 @@ def explain_opening(failed: list[tuple[str, BaseException]]) -> BrokerConnection
 
 def _why(error: BaseException) -> str:
     for cause in _causes(error):
-        if isinstance(
+        # Older releases of pika leave it at the reply code.
+        code = getattr(cause, "reply_code", None)
+        if code == ACCESS_REFUSED or isinstance(
             cause, (exceptions.AuthenticationError, exceptions.ProbableAuthenticationError)
         ):
             return "it refuses the user or the password"
-        if isinstance(cause, exceptions.ProbableAccessDeniedError):
+        if code == NOT_ALLOWED or isinstance(cause, exceptions.ProbableAccessDeniedError):
             return "the user may not enter this virtual host, or there is none of that name"
         if isinstance(cause, ConnectionRefusedError):
             return "nobody listens there. Does it run?"

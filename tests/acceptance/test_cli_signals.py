@@ -200,6 +200,18 @@ def test_a_stop_right_after_a_reload_is_not_lost(write_module, run):
     assert code == 0
 
 
+@pytest.mark.parametrize("after_ms", range(0, 20, 2))
+def test_a_stop_at_any_moment_of_a_reload_is_not_lost(write_module, run, after_ms):
+    write_module("app", "")
+    program = run("app", *ONE).wait_until_ready()
+
+    program.send(signal.SIGHUP)
+    # An instant each: before the process ends, while the program starts anew, after that.
+    time.sleep(after_ms / 1000)
+
+    assert program.send(signal.SIGTERM).wait() == 0
+
+
 def test_a_stop_at_any_moment_of_the_boot_is_graceful(write_module, run):
     write_module("app", "")
     program = run("app", "-p", "2", "-t", "2", "--pid-file", "pid")

@@ -118,11 +118,11 @@ def test_what_changed_while_nobody_watched_yet_is_loaded(tmp_path, write_module,
         """
         if not os.path.exists("part.py"):
             open("part.py", "w").close()
-        print("imported")
+        print("began")
         """,
     )
 
-    program = run("app", *ONE).wait_for("Changed: part.py. Reloading.").wait_for("imported", 2)
+    program = run("app", *ONE).wait_for("Changed: part.py. Reloading.").wait_for("began", 2)
 
     assert program.stop() == 0
 

@@ -257,12 +257,15 @@ def test_w5_an_idle_worker_leaves_the_server_alone(make_site, proxy, fleet):
     console("start(queues={'default'})")
     console("work.send(0)")
     site.wait_until_drained()
-    before, seconds = proxy.requests, 4
 
-    time.sleep(seconds)
+    # The calmer half: now and then there is maintenance, once a minute.
+    requests, seconds = [], 3
+    for _ in range(2):
+        before = proxy.requests
+        time.sleep(seconds)
+        requests.append(proxy.requests - before)
 
-    requests = proxy.requests - before
-    assert (fleet == OURS) == (requests / seconds < 2), requests
+    assert (fleet == OURS) == (min(requests) / seconds < 2), requests
 
 
 def store_lease_of_the_dead(site):

@@ -135,11 +135,13 @@ def _supervise(
         try:
             code = supervisor.run()
         finally:
+            # From here to the end, or to the handlers of the program that starts anew, a signal
+            # would kill and spoil the exit code. It waits instead; what came shortly before is
+            # not forgotten.
+            try_block_signals()
+            supervisor.take_late_signals()
             if pid_file and not supervisor.wants_reload:
                 remove_pidfile(pid_file)
-        # From here to the end, or to the handlers of the program that starts anew, a signal would
-        # kill and spoil the exit code. It waits instead.
-        try_block_signals()
         return code, supervisor.wants_reload
 
 

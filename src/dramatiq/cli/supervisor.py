@@ -343,6 +343,10 @@ class Supervisor:
             if number != getattr(signal, "SIGCHLD", None):  # reaping follows anyway
                 self._on_stop_signal(number)
 
+    def take_late_signals(self) -> None:
+        """Take note of what came after `run` had its last look: the last signal decides."""
+        self._take_signals()
+
     def _on_stop_signal(self, number: int) -> None:
         is_roll = number == RELOAD_SIGNAL and getattr(self._args, "rolling", False)
         if is_roll and not self._is_stopping:

@@ -19,9 +19,9 @@ from tests.chaos.redis_harness import IS_FULL, SEED, show
 from tests.chaos.trees import Tree, count_fates, open_either
 
 PROCESSES, THREADS = 2, 8
-#: Milliseconds within which what a dead process ran must run elsewhere: at most 1,500 of them it
+#: Milliseconds within which what a dead process ran must run elsewhere: at most 1,250 of them it
 #: waits because it may be to blame.
-RECOVERY_BOUND_MS = 2500
+RECOVERY_BOUND_MS = 2000
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def test_killed_workers_lose_nothing_and_what_they_ran_runs_elsewhere_soon(site,
     # What had just ended in a process and was on its way to the store.
     most = sum(len(pids) for _, pids in kills) * THREADS
     assert figures["duplicates"] <= most, (SEED, figures)
-    assert figures["recovery p99 ms"] <= RECOVERY_BOUND_MS, (SEED, figures)
+    if IS_FULL:  # on a machine that has nothing else to do
+        assert figures["recovery p99 ms"] <= RECOVERY_BOUND_MS, (SEED, figures)
     site.check_store()
 
 

@@ -122,10 +122,37 @@ def count_fates(site, numbers, deaths):
         deaths: When processes died, and which: pairs of a moment and process ids.
 
     Returns:
-        Figures, the recovery from each death among them, of the messages that were running.
+        Figures. The recovery from each death of the messages that were running is counted apart
+        where one process died and where several did, after which a program has to start first.
+    """
+    ended = site.ledger.numbers("end")
+    running, recoveries = find_recoveries(site, deaths)
+    dead = site.counts()[3]
+    figures = {
+        "messages": len(numbers),
+        "deaths": len(deaths),
+        "lost": len(set(numbers) - set(ended)) - dead,
+        "phantom": len(set(ended) - set(numbers)),
+        "dead, having died with three processes": dead,
+        "duplicates": len(ended) - len(set(ended)),
+        "running when killed": running,
+    }
+    for name, is_single in (("recovery", True), ("recovery from several deaths", False)):
+        times = sorted(ms for pids, ms in recoveries if (len(pids) == 1) is is_single)
+        if times:
+            figures[f"{name} p50 ms"] = round(quantile(times, 0.5))
+            figures[f"{name} p99 ms"] = round(quantile(times, 0.99))
+            figures[f"{name} max ms"] = round(times[-1])
+    return figures
+
+
+def find_recoveries(site, deaths):
+    """Return how many messages were running at the deaths, and when those ran again.
+
+    The latter as pairs of the process ids that died and milliseconds. A message that had died with
+    a process before is left out: it is no longer above suspicion, and waits.
     """
     entries = site.ledger.entries()
-    ended = site.ledger.numbers("end")
     ends = {(entry.number, entry.pid) for entry in entries if entry.kind == "end"}
     starts = {}
     for entry in entries:
@@ -139,24 +166,10 @@ def count_fates(site, numbers, deaths):
                 continue
             running += 1
             later = [each.at_ns for each in starts[start.number] if each.at_ns > at_ns]
-            # What died with its process before is no longer above suspicion.
             if start.number not in died_before and later:
-                recoveries.append((min(later) - at_ns) / 1e6)
+                recoveries.append((pids, (min(later) - at_ns) / 1e6))
             died_before.add(start.number)
-    recoveries.sort()
-    dead = site.counts()[3]
-    return {
-        "messages": len(numbers),
-        "deaths": len(deaths),
-        "lost": len(set(numbers) - set(ended)) - dead,
-        "phantom": len(set(ended) - set(numbers)),
-        "dead, having died with three processes": dead,
-        "duplicates": len(ended) - len(set(ended)),
-        "running when killed": running,
-        "recovery p50 ms": round(quantile(recoveries, 0.5)),
-        "recovery p99 ms": round(quantile(recoveries, 0.99)),
-        "recovery max ms": round(quantile(recoveries, 1)),
-    }
+    return running, recoveries
 
 
 def quantile(ordered, share):

@@ -38,6 +38,9 @@ __all__ = [
 MAX_CRASHES = 3
 #: Milliseconds that a message waits at least which has brought down one process, two, and more.
 CRASH_DELAYS_MS = (1_000, 10_000)
+#: By what part of that delay those that ran together are spread. The first spread is the smaller
+#: one: a death is to be healed within 2 seconds, and most were not brought about by a message.
+CRASH_SPREADS = (0.25, 0.5)
 
 #: Most characters of a reason that are stored beside a dead letter.
 _MAX_REASON = 2000
@@ -195,16 +198,16 @@ def delay_after_crash(crashes: int, rank: int, suspects: int) -> int:
     """Return for how many milliseconds a message waits that was running when a process died.
 
     Those that ran together must not come back together: the innocent ones would run beside the
-    other one again, and share its fate. So they are spread over half as much again, and whoever
-    had been running for longest, least likely to have caused it, comes first.
+    other one again, and share its fate. So they are spread, and whoever had been running for
+    longest, least likely to have caused it, comes first.
 
     Args:
         crashes: How many processes have died while it ran.
         rank: Its place among those that ran when this one died, from 0.
         suspects: How many these were.
     """
-    least = CRASH_DELAYS_MS[min(crashes, len(CRASH_DELAYS_MS)) - 1]
-    return least + least * rank // (2 * suspects)
+    row = min(crashes, len(CRASH_DELAYS_MS)) - 1
+    return int(CRASH_DELAYS_MS[row] * (1 + CRASH_SPREADS[row] * rank / suspects))
 
 
 def poison_reason(max_crashes: int) -> str:

@@ -113,6 +113,10 @@ def open_either(request, directory, namespace, **redis_options):
     return open_site(directory, RedisSite, server=server, namespace=namespace, **redis_options)
 
 
+#: Nanoseconds that may pass between the moment of a death, taken before, and the death.
+KILLING_NS = 1_000_000_000
+
+
 def count_fates(site, numbers, deaths):
     """Count what became of messages, from the ledger and the dead letters.
 
@@ -162,10 +166,11 @@ def find_recoveries(site, deaths):
     for at_ns, pids in deaths:
         for start in [each for those in starts.values() for each in those if each.pid in pids]:
             # The id of a process that died may be that of another one later.
-            if start.at_ns > at_ns or (start.number, start.pid) in ends:
+            if start.at_ns > at_ns + KILLING_NS or (start.number, start.pid) in ends:
                 continue
             running += 1
-            later = [each.at_ns for each in starts[start.number] if each.at_ns > at_ns]
+            since_ns = max(at_ns, start.at_ns)
+            later = [each.at_ns for each in starts[start.number] if each.at_ns > since_ns]
             if start.number not in died_before and later:
                 recoveries.append((pids, (min(later) - at_ns) / 1e6))
             died_before.add(start.number)

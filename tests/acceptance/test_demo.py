@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("demo")  # They compare themselves with one long run.
-
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
 

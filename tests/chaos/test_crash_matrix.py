@@ -21,11 +21,7 @@ import dramatiq
 from tests.chaos.harness import open_site
 from tests.chaos.program import declare, make_broker
 
-pytestmark = [
-    pytest.mark.chaos,
-    pytest.mark.timeout(150),
-    pytest.mark.xdist_group("crash-matrix"),  # The first test starts all cases.
-]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(150)]
 
 #: How long a stopped process is stopped: six times as long as others take to notice a death.
 STOPPED_S = 3.0

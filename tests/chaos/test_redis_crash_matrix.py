@@ -19,11 +19,7 @@ from tests.chaos.harness import open_site
 from tests.chaos.program import declare
 from tests.chaos.redis_harness import RedisSite
 
-pytestmark = [
-    pytest.mark.chaos,
-    pytest.mark.timeout(150),
-    pytest.mark.xdist_group("redis-crash-matrix"),  # The first test starts all cases.
-]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(150)]
 
 #: Milliseconds without a heartbeat after which a worker counts as dead.
 HEARTBEAT_TIMEOUT = 1000

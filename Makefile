@@ -26,7 +26,7 @@ FLEET_2X := $(VENV_2X)/.installed-2.2.1-rabbitmq
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 # A part of the tests, which ARGS choose, runs in one process: starting others takes seconds.
-PARALLEL := $(if $(strip $(ARGS))$(filter 1,$(PROCESSES)),,-n $(PROCESSES) --dist loadgroup --no-loadscope-reorder)
+PARALLEL := $(if $(strip $(ARGS))$(filter 1,$(PROCESSES)),,-n $(PROCESSES))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test checks lint imports types docs pytest benchmark chaos coverage format test-all-pythons clean

@@ -15,7 +15,7 @@ import pytest
 
 import dramatiq.broker
 import dramatiq.message
-from tests.parallel import SEED_VARIABLE, agree_on_a_seed, share_out, writable
+from tests.parallel import SEED_VARIABLE, agree_on_a_seed, make_scheduler, place_of, writable
 from tests.servers import MemcachedServer, RabbitmqServer, RedisServer
 
 if TYPE_CHECKING:
@@ -38,11 +38,16 @@ def pytest_report_header() -> str:
     return f"chaos seed: {SEED_VARIABLE}={CHAOS_SEED}"
 
 
-@pytest.hookimpl(tryfirst=True)  # Before pytest-xdist looks at the groups.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share out the tests as `tests/parallel.py` tells."""
+    return make_scheduler(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give each test the deadline of its directory, and its place if there are processes."""
     if hasattr(config, "workerinput"):
-        share_out(items)
+        items.sort(key=lambda item: place_of(item.nodeid))
     tests = Path(__file__).parent
     for item in items:
         if not item.path.is_relative_to(tests) or item.get_closest_marker("timeout"):

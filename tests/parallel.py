@@ -1,26 +1,25 @@
 """How the tests are shared out among the processes of pytest-xdist, and what they must agree on.
 
-Each process takes the next test as soon as it is free, and starts servers of its own when a test
-first asks for them. Tests of one group run in one process, one after another:
+Each process takes the next group as soon as it is free, and runs its tests one after another. It
+starts servers of its own when a test first asks for them. The groups, in this order:
 
-- those of a RabbitMQ server, of which one is enough;
-- those in `tests/chaos`, which measure how soon work goes on, so that none starves another;
-- those of a module that shares something costly and says so by ``pytest.mark.xdist_group``.
-
-These groups come first and then the long tests, so that no process is left with one at the end.
-The crash matrices come last: they keep all processors busy by themselves.
+- `tests/chaos`, which measures how soon work goes on, so that one test does not starve another;
+- the tests of a RabbitMQ server, of which one is enough: those that have its name in theirs;
+- every other file, those with long tests first;
+- the crash matrices, each by itself: they keep all processors busy.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
+if TYPE_CHECKING:
+    import pytest
 
-#: The directories whose tests take longest, in this order.
-LONG_ONES_FIRST = ["chaos", "interop", "acceptance", "contract", "worker"]
+#: The groups of more than one file, and the directories whose tests take longest, in this order.
+FIRST = ["chaos", "rabbitmq", "interop", "acceptance", "contract", "worker"]
 SEED_VARIABLE = "DRAMATIQ_CHAOS_SEED"
 
 
@@ -34,14 +33,36 @@ def agree_on_a_seed() -> str:
     return os.environ[SEED_VARIABLE]
 
 
-def share_out(items: list[pytest.Item]) -> None:
-    """Give tests their groups, and sort them in place."""
-    for item in items:
-        if "rabbitmq_server" in item.fixturenames or item.path.name == "test_rabbitmq_server.py":
-            item.add_marker(pytest.mark.xdist_group("rabbitmq"))
-        elif item.path.parent.name == "chaos" and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("chaos"))
-    items.sort(key=_place)
+def group_of(nodeid: str) -> str:
+    """Return the group of a test, by its id."""
+    path = nodeid.partition("::")[0]
+    if "crash_matrix" in path:
+        return path
+    if "rabbitmq" in nodeid:
+        return "rabbitmq"
+    return "chaos" if path.startswith("tests/chaos/") else path
+
+
+def place_of(nodeid: str) -> int:
+    """Return when it is a test's turn: the lower, the sooner."""
+    group = group_of(nodeid)
+    if "crash_matrix" in group:
+        return len(FIRST) + 1
+    names = group.split("/")
+    return min((FIRST.index(name) for name in names if name in FIRST), default=len(FIRST))
+
+
+def make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Make what hands out the groups in the order of the tests."""
+    # Only the process that hands out needs it, and only if there are others.
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
 
 
 def writable(data: Any) -> Any:
@@ -60,11 +81,3 @@ def writable(data: Any) -> Any:
             return [writable(each) for each in data]
         case _:
             return data
-
-
-def _place(item: pytest.Item) -> tuple[bool, bool, int]:
-    group = item.get_closest_marker("xdist_group")
-    keeps_processors_busy = group is not None and "crash-matrix" in group.args[0]
-    directory = item.path.parent.name
-    rank = LONG_ONES_FIRST.index(directory) if directory in LONG_ONES_FIRST else 9
-    return keeps_processors_busy, group is None, rank

@@ -25,8 +25,9 @@ FLEET_2X := $(VENV_2X)/.installed-2.2.1-rabbitmq
 # Checks run side by side; where make can, it prints each one's output in one piece.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-# A part of the tests, which ARGS choose, runs in one process: starting others takes seconds.
-PARALLEL := $(if $(strip $(ARGS))$(filter 1,$(PROCESSES)),,-n $(PROCESSES))
+# A part of the tests, which ARGS choose, runs in one process: starting others takes seconds. One
+# that dies ends the run: the test that ended it would end the next one too.
+PARALLEL := $(if $(strip $(ARGS))$(filter 1,$(PROCESSES)),,-n $(PROCESSES) --max-worker-restart 0)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test checks lint imports types docs pytest benchmark chaos coverage format test-all-pythons clean

@@ -5,11 +5,13 @@
 #   make help              the other targets
 #
 # PYTHON=/path/to/python chooses the interpreter, VENV=directory the environment; ARGS='-k name'
-# goes on to the program that the target runs.
+# goes on to the program that the target runs; PROCESSES=1 runs all tests one after another.
 
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+# How many processes share out the whole of the tests; most tests wait more than they compute.
+PROCESSES ?= 4
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -22,6 +24,10 @@ FLEET_2X := $(VENV_2X)/.installed-2.2.1-rabbitmq
 
 # Checks run side by side; where make can, it prints each one's output in one piece.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+# A part of the tests, which ARGS choose, runs in one process: starting others takes seconds. One
+# that dies ends the run: the test that ended it would end the next one too.
+PARALLEL := $(if $(strip $(ARGS))$(filter 1,$(PROCESSES)),,-n $(PROCESSES) --max-worker-restart 0)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test checks lint imports types docs pytest benchmark chaos coverage format test-all-pythons clean
@@ -74,8 +80,8 @@ types: $(DEV) ## Check the types of the library and of the typing tests.
 docs: $(DEV) ## Build the documentation; warnings are errors.
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-pytest: $(DEV) $(FLEET_2X) ## Run the tests alone; ARGS are passed on.
-	$(BIN)/pytest $(ARGS)
+pytest: $(DEV) $(FLEET_2X) ## Run the tests alone, or those that ARGS choose.
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 benchmark: $(DEV) ## Measure; ARGS='--peers dramatiq_sqlite --rounds 1' narrows it down.
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -84,7 +90,7 @@ chaos: $(DEV) $(FLEET_2X) ## Kill real processes for some minutes and print what
 	@DRAMATIQ_CHAOS=full $(BIN)/pytest tests/chaos -m chaos --timeout 1800 $(ARGS)
 
 coverage: $(DEV) $(FLEET_2X) ## Run the tests and show the lines and branches they leave out.
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest --cov --cov-report=term $(PARALLEL) $(ARGS)
 
 format: $(DEV) ## Rewrite the sources in the project's format.
 	$(BIN)/ruff check --fix .

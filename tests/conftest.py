@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 import dramatiq.broker
 import dramatiq.message
+from tests.parallel import SEED_VARIABLE, agree_on_a_seed, make_scheduler, place_of, writable
 from tests.servers import MemcachedServer, RabbitmqServer, RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterator
 
 #: Seconds a test may take in each directory; elsewhere the default of `pyproject.toml` holds.
 #: A test that needs more says so itself with `pytest.mark.timeout`.
@@ -28,9 +29,25 @@ TIMEOUTS_S = {"unit": 20, "acceptance": 120, "typing": 120, "chaos": 180, "inter
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("default")
 
+#: Before any test module is imported, and before pytest-xdist starts its processes.
+CHAOS_SEED = agree_on_a_seed()
 
-def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Give each test the deadline of its directory."""
+
+def pytest_report_header() -> str:
+    """Tell with which seed the random tests of this run can be repeated."""
+    return f"chaos seed: {SEED_VARIABLE}={CHAOS_SEED}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share out the tests as `tests/parallel.py` tells."""
+    return make_scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test the deadline of its directory, and its place if there are processes."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place_of(item.nodeid))
     tests = Path(__file__).parent
     for item in items:
         if not item.path.is_relative_to(tests) or item.get_closest_marker("timeout"):
@@ -40,12 +57,21 @@ def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(timeout_s))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Make reports fit to be sent to the process that shows them."""
+    return writable((yield))
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the settings of whoever runs the tests; child processes inherit this too."""
     for name in list(os.environ):
         if name.lower().startswith("dramatiq_"):
             monkeypatch.delenv(name)
+    # The size of a terminal: readline exports that of ours to the processes of pytest-xdist.
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("LINES", raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ the library.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ import pytest
 START_DEADLINE_S = 20.0
 #: The same for RabbitMQ, whose virtual machine takes its time.
 RABBITMQ_START_DEADLINE_S = 50.0
+#: How many ports a process takes at once: about as many as a whole run needs.
+PORTS_IN_BLOCK = 200
 #: Debian's package for each program.
 PACKAGES = {
     "redis-server": "redis-server",
@@ -32,10 +35,43 @@ PACKAGES = {
 
 
 def free_port():
-    """Return a port of the loopback interface that nobody listens on."""
+    """Return a port of the loopback interface that nobody listens on, and nobody else is given.
+
+    It is below 20,000, where the kernel takes none for clients: a server that is down finds its
+    port free when it comes back. The port 10,000 above, which a node of a Redis cluster and
+    RabbitMQ's tools use too, exists and is not given to anybody either.
+    """
+    return next(port for port in _PORTS if _is_free(port))
+
+
+def _ports():
+    """Yield the ports of this process: blocks of which it is the only owner on this machine."""
+    blocks = list(range(10_000, 20_000, PORTS_IN_BLOCK))
+    random.SystemRandom().shuffle(blocks)
+    for block in blocks:
+        # A name in the kernel is owned by one socket at most, and is free when its owner is gone.
+        owner = socket.socket(socket.AF_UNIX)
+        try:
+            owner.bind(f"\0dramatiq-tests-ports-{block}")
+        except OSError:
+            owner.close()
+            continue
+        _OWNED_BLOCKS.append(owner)
+        yield from range(block, block + PORTS_IN_BLOCK)
+    pytest.fail("all ports from 10,000 to 20,000 are in use", pytrace=False)
+
+
+_OWNED_BLOCKS = []
+_PORTS = _ports()
+
+
+def _is_free(port):
     with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def find_program(name):

@@ -51,13 +51,17 @@ def eventually(condition, what="the condition", timeout_s=DEADLINE_S):
         time.sleep(0.01)
 
 
+def state_of(pid):
+    """Return the kernel's letter for what a process does; None if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def is_alive(pid):
     """Tell whether the process runs: a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
+    return state_of(pid) not in {None, "Z"}
 
 
 class Program:

@@ -186,7 +186,9 @@ def test_a_child_that_stays_stopped_is_replaced_and_nobody_is_blamed(
     )
     send("work")
     program = run("app", "-p", "1", "-t", "1", script=quick).wait_until_ready()
-    eventually((tmp_path / "begun").exists, "it runs")
+    # Not before it has said so: stopped while it does, it would never.
+    begun = tmp_path / "begun"
+    eventually(lambda: begun.exists() and begun.read_text(), "it runs")
     [worker] = program.worker_pids()
 
     os.kill(worker, signal.SIGSTOP)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from .conftest import eventually, is_alive
+from .conftest import eventually, is_alive, state_of
 
 ONE = ("-p", "1", "-t", "2")
 
@@ -198,6 +198,19 @@ def test_a_stop_right_after_a_reload_is_not_lost(write_module, run):
     code = program.send(signal.SIGTERM).wait()
 
     assert code == 0
+
+
+def test_a_stop_that_arrives_together_with_a_reload_is_not_lost(write_module, run):
+    write_module("app", "")
+    program = run("app", *ONE).wait_until_ready()
+    program.send(signal.SIGSTOP)
+    eventually(lambda: state_of(program.pid) == "T", "the program is stopped")
+
+    program.send(signal.SIGHUP)
+    program.send(signal.SIGTERM)
+    program.send(signal.SIGCONT)
+
+    assert program.wait() == 0
 
 
 @pytest.mark.parametrize("after_ms", range(0, 20, 2))

@@ -122,7 +122,7 @@ def test_running_messages_finish_when_the_supervisor_is_killed(tmp_path, write_m
         def work():
             print("work begins")
             time.sleep(0.5)
-            for _ in range(100_000):
+            for _ in range(10_000):  # Three times what a pipe holds.
                 print("nobody reads this")
             open("done", "w").close()
         """,

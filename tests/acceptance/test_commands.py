@@ -36,7 +36,7 @@ def test_the_workers_command_line_may_be_said_explicitly(write_module, run, name
 
     program = run(name, "app", "-p", "1", "-t", "1").wait_until_ready()
 
-    assert "1 process x 1 thread" in program.output
+    program.wait_for("1 process x 1 thread")  # Of another process than the line before.
     assert program.stop() == 0
 
 

@@ -147,10 +147,12 @@ def test_whatever_a_worker_is_about_to_do_when_it_dies_another_does(
         broker = site.make_broker()
         actors = declare(broker, site.ledger.path)
         actors["fail_once"].send_many([(number,) for number in range(20)])
-        actors["work"].send_many([(number,) for number in range(20, 30)], delay=2500)
         actors["fail"].send_many([(number,) for number in range(30, 35)])
 
         dying = site.start("work", 2, failpoints=failpoint)
+        site.wait_until(lambda: site.ledger.count("start"), "work has begun")
+        # It would not put away what is due in two seconds, so not before it is there.
+        actors["work"].send_many([(number,) for number in range(20, 30)], delay=2500)
         site.wait_until(lambda: dying.process.poll() is not None, "it has died")
         site.start_worker(threads=2)
 

@@ -9,7 +9,7 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import BrokerConnectionError
 from dramatiq.testing.waiting import wait_until
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer
 
 
 class ClusterServer(RedisServer):
@@ -17,8 +17,6 @@ class ClusterServer(RedisServer):
 
     def __init__(self, directory, port=None, **options):
         super().__init__(directory, port, **{"cluster_enabled": "yes", **options})
-        # The default, 10,000 more than the port, may not exist.
-        self.options.setdefault("cluster-port", free_port())
 
     def start(self):
         super().start()

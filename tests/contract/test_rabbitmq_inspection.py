@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dramatiq.inspection import InspectionNotSupported, QueueCounts, State
+from dramatiq.inspection import InspectionNotSupported, QueueCounts, Selection, State
 from dramatiq.message import Message
 from dramatiq.testing.broker_dead_letters import DeadLetterTests as _Tests
 from dramatiq.testing.waiting import wait_until
+from tests.proxy import Proxy
 from tests.rabbitmq import QuickBroker, delete_queues, publish_raw
 
 
@@ -71,6 +72,23 @@ def test_what_waits_can_be_purged_by_its_state(broker):
 
     assert inspection.queue("default").counts == QueueCounts(leased=1)
     consumer.close()
+
+
+def test_a_slow_server_is_waited_for(broker, rabbitmq_server):
+    broker.declare_queue("default", ensure=True)
+    for number in range(12):
+        # Of a size that only some of them fit into a piece.
+        publish_raw(broker, "default.XQ", b"%03d" % number + bytes(50_000))
+    with Proxy(rabbitmq_server.port) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"
+        slow = QuickBroker(url=url)
+        slow.declare_queue("default", ensure=True)
+        proxy.delay_s = 0.15
+
+        assert len(slow.inspection.messages(State.DEAD, Selection("default")).items) == 12
+
+        proxy.delay_s = 0
+        slow.close()
 
 
 @pytest.mark.parametrize(

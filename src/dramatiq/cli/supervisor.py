@@ -339,7 +339,9 @@ class Supervisor:
     # Stopping
 
     def _take_signals(self) -> None:
-        for number in self._inbox.read():
+        # Of signals that arrive together the kernel may hand over the later one first: a reload
+        # that was asked for before a stop must not come after it.
+        for number in sorted(self._inbox.read(), key=lambda number: number != RELOAD_SIGNAL):
             if number != getattr(signal, "SIGCHLD", None):  # reaping follows anyway
                 self._on_stop_signal(number)
 

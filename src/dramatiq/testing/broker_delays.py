@@ -38,8 +38,10 @@ class DelayTests(BrokerSuite):
     ) -> None:
         actor = self.declare(broker, ledger.write)
 
+        # From one moment, however long each takes to be sent.
+        now = current_millis()
         for delay in (300, 200, 100):
-            actor.send_with_options(args=(delay,), delay=delay)
+            actor.send_with_options(args=(delay,), eta=now + delay)
         start_worker(worker_threads=1)
 
         assert ledger.wait_for(3) == [100, 200, 300]

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Visit", "visit"]
 
-#: Seconds without a further message after which a queue counts as read.
+#: Seconds without a further message after which the server is asked whether there are more.
 SILENCE_S = 0.1
-#: Seconds to wait for another visitor to leave, and between two tries.
+#: Seconds to wait for another visitor to leave or for a message that is there, and between two
+#: tries.
 PATIENCE_S, TRY_S = 30.0, 0.02
 
 
@@ -60,14 +61,24 @@ class Visit:
         left = self._channel.queue_declare(name, passive=True).method.message_count
         if not left:
             return
+        last = time.monotonic()
         for method, properties, body in self._channel.consume(name, inactivity_timeout=SILENCE_S):
             if method is None:
-                return
+                if time.monotonic() - last > PATIENCE_S or not self._are_more_to_come(name):
+                    return
+                continue
+            last = time.monotonic()
             info = _info(queue_name, properties, body)
             yield Letter(method.delivery_tag, info, properties.priority)
             left -= 1
             if not left:
                 return
+
+    def _are_more_to_come(self, name: str) -> bool:
+        """Tell whether a silent queue is only slow, and not what others have emptied."""
+        # What is no longer ready was sent before this answer, and has arrived with it.
+        ready = self._channel.queue_declare(name, passive=True).method.message_count
+        return bool(ready or self._channel.get_waiting_message_count())
 
     def drop(self, letters: list[Letter]) -> None:
         """Take letters away for good."""

@@ -221,3 +221,60 @@ def test_a_json_log_is_one_object_per_line(write_module, run):
     assert failure["actor"] == "work"
     assert "message_id" not in by_text["Worker process is ready."]
     assert any(record["logger"] == "dramatiq.MainProcess" for record in records)
+
+
+def test_each_line_of_a_json_log_tells_which_attempt_of_which_message_it_is_of(write_module, run):
+    write_module(
+        "app",
+        """
+        import asyncio, logging
+        from dramatiq.middleware import CurrentMessage
+
+        broker.add_middleware(CurrentMessage())
+        mine = logging.getLogger("mine")
+
+        def say(what):
+            message = CurrentMessage.get_current_message()
+            mine.warning("%s of %s", what, message.message_id)
+
+        @dramatiq.actor(max_retries=1, min_backoff=1, max_backoff=1)
+        def plain():
+            say("plain")
+            print("printed")
+            raise ValueError("on purpose")
+
+        @dramatiq.actor(max_retries=1, min_backoff=1, max_backoff=1)
+        async def slow():
+            await asyncio.sleep(0.01)
+            say("awaited")
+            await asyncio.gather(asyncio.to_thread(say, "in a thread"), also())
+            raise ValueError("on purpose")
+
+        async def also():
+            await asyncio.sleep(0.01)
+            say("in a task")
+
+        for _ in range(5):
+            plain.send()
+            slow.send()
+        """,
+    )
+
+    program = run("app", *ONE, "--log-format", "json").wait_for("Retries exceeded", 10)
+    program.stop()
+
+    records = records_of(program)
+    said = [record for record in records if record["logger"] == "mine"]
+    assert len(said) == 2 * 5 * (1 + 3)
+    for record in said:
+        assert record["message"].endswith(record["message_id"])
+    for message_id in {record["message_id"] for record in said}:
+        own = [record for record in records if record.get("message_id") == message_id]
+        assert {1, 2} == {record["attempt"] for record in own}
+        assert {"default"} == {record["queue"] for record in own}
+        assert 1 == len({record["actor"] for record in own})
+        # Ours too, though the message itself counts on when it has failed.
+        [retrying] = [each for each in own if each["message"].startswith("Retrying")]
+        [given_up] = [each for each in own if each["message"].startswith("Retries exceeded")]
+        assert (1, 2) == (retrying["attempt"], given_up["attempt"])
+    assert 10 == sum(record["message"] == "printed" for record in records)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
+from textwrap import dedent
 
 import pytest
+
+from dramatiq.brokers.sqlite import SQLiteBroker
+from dramatiq.history.stores import SQLiteStore
+from dramatiq.message import Message
 
 from .conftest import eventually
 
@@ -130,3 +136,36 @@ def test_doctor_finds_the_file_fine_and_the_lost_queue(command, write_module, ap
     assert any("journal mode wal" in each["text"] for each in report["findings"])
     assert lost.returncode == 1
     assert "'pictures' holds 1 message, and no actor here uses it" in lost.stdout
+
+
+def test_the_history_of_several_processes_outlives_them(command, run, write_module, tmp_path):
+    history = """
+    from dramatiq.history import History
+
+    dramatiq.get_broker().add_middleware(History(redact={"copies"}))
+    """
+    write_module("app", APP.replace("import dramatiq\n", f"import dramatiq\n{dedent(history)}"), "")
+    worker = run("app", "-p", "2", "-t", "2", environment=ENVIRONMENT).wait_until_ready(2)
+    with closing(SQLiteBroker(path=tmp_path / "dramatiq.db", middleware=[])) as broker:
+        broker.declare_queue("mail")
+        done = [Message("mail", "mail", ("ann",), {"copies": 5}, {}) for _ in range(50)]
+        failed = Message("mail", "mail", ("nobody",), {}, {})
+        broker.enqueue_many([*done, failed])
+        store = SQLiteStore(broker=broker)
+        eventually(lambda: len(store.attempts(limit=100).attempts) == 51)
+        ids = {each.message_id for each in store.attempts(limit=100).attempts}
+    assert worker.stop() == 0
+
+    assert ids == {each.message_id for each in (*done, failed)}
+    told = command("inspect", done[7].message_id, "-a", "app").stdout
+    for text in (
+        "state      done; it is not stored any more",
+        'arguments  {"args":["ann"],"kwargs":{"copies":"[redacted]"}}',
+        "attempts   1. ",
+    ):
+        assert text in told
+    told = command("inspect", failed.message_id, "-a", "app").stdout
+    assert "state      dead" in told
+    assert ": failed with ValueError: no such recipient, after " in told
+    [entry] = json.loads(command("inspect", done[3].message_id, "-a", "app", "--json").stdout)
+    assert [("done", 1)] == [(each["outcome"], each["number"]) for each in entry["attempts"]]

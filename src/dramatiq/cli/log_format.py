@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
 
 
+#: The attribute of a proxy that holds which attempt is made of its message.
+_ATTEMPT = "_log_attempt"
+
+
 class LogContext(CurrentMessage):
     """Remembers which message is being processed, for the records that are logged meanwhile."""
 
@@ -25,6 +29,12 @@ class LogContext(CurrentMessage):
     _current: contextvars.ContextVar[MessageProxy | None] = contextvars.ContextVar(
         "dramatiq_log_context", default=None
     )
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Remember the message, and which attempt this is: once it has failed, it says the next."""
+        super().before_process_message(broker, message)
+        retries = message.options.get("retries")
+        vars(message)[_ATTEMPT] = retries + 1 if isinstance(retries, int) else 1
 
 
 class JSONFormatter(logging.Formatter):
@@ -46,6 +56,7 @@ class JSONFormatter(logging.Formatter):
             fields["message_id"] = message.message_id
             fields["actor"] = message.actor_name
             fields["queue"] = message.queue_name
+            fields["attempt"] = vars(message).get(_ATTEMPT, 1)
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         if record.stack_info:

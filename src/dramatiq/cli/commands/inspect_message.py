@@ -10,6 +10,7 @@ from ...common import current_millis
 from ...results.errors import ResultError, ResultFailure
 from ..calls import signature_of
 from .application import add_application_options, load_application
+from .attempts import attempt_as_json, attempts_of, describe_attempts
 from .errors import CommandError
 from .messages import as_json
 from .paint import Paint
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ...broker import Broker
+    from ...history import Attempt
     from ...inspection import MessageInfo
     from ...message import Message
 
@@ -39,30 +41,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tell what the store holds under a message id.
+    """Tell what the store and the history hold under a message id.
 
     Raises:
-        CommandError: If it holds nothing.
+        CommandError: If they hold nothing.
     """
     broker = load_application(args)
     found = broker.inspection.find(args.message_id)
-    if not found:
+    attempts = attempts_of(broker, args.message_id)
+    if not found and not attempts:
         raise CommandError(
             f"no message {args.message_id!r} is stored. It may have run to its end (such messages "
-            "are not kept), have been dropped, or be in another broker."
+            "are not kept; a history tells of them, where the application has one and is named "
+            "with -a), have been dropped, or be in another broker."
         )
     if args.json:
-        print_json([as_json(each) for each in found])
+        told = [attempt_as_json(each) for each in attempts]
+        stored = [as_json(each) for each in found] or [_gone_as_json(attempts)]
+        print_json([{**each, "attempts": told} for each in stored])
         return 0
+    now_ms = current_millis()
+    blocks = [[*describe(info, broker, now_ms), *_result_lines(info, broker)] for info in found]
+    blocks = blocks or [_describe_gone(attempts)]
+    blocks[-1] += _block("attempts", describe_attempts(attempts, now_ms))
+    _print_blocks(blocks)
+    return 0
+
+
+def _print_blocks(blocks: list[list[str]]) -> None:
     paint = Paint(sys.stdout)
-    for number, info in enumerate(found):
-        lines = [*describe(info, broker, current_millis()), *_result_lines(info, broker)]
+    for number, lines in enumerate(blocks):
         if number:
             print()
         for line in lines:
             label, text = line[:LABEL_WIDTH], line[LABEL_WIDTH:]
             print(f"{paint('bold', label)}{text}" if label.strip() else line)
-    return 0
+
+
+def _gone_as_json(attempts: list[Attempt]) -> dict[str, Any]:
+    """Return what `as_json` would, for a message of which only the history knows."""
+    last = attempts[-1]
+    return {"key": None, "queue_name": last.queue_name, "state": None, "message": None}
+
+
+def _describe_gone(attempts: list[Attempt]) -> list[str]:
+    """Return lines about a message of which only the history knows."""
+    last = attempts[-1]
+    return [
+        _line("message", last.message_id),
+        _line("actor", last.actor_name),
+        _line("queue", last.queue_name),
+        _line("state", f"{last.outcome.value}; it is not stored any more"),
+        _line("sent", as_moment(last.sent_at)),
+        *_block("arguments", [last.arguments] if last.arguments else []),
+        *_block("traceback", (last.traceback or "").splitlines()),
+    ]
 
 
 def describe(info: MessageInfo, broker: Broker, now_ms: int) -> list[str]:

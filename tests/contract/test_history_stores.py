@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.history.stores import RedisStore, SQLiteStore, StubStore
 from dramatiq.testing.history_contract import HistoryStoreContract, add, make_attempt, make_failure
 
@@ -63,6 +64,21 @@ class TestRedisStore(HistoryStoreContract):
         for _ in range(3):
             add(store, make_attempt(), max_records=1)
         assert len(store.attempts().attempts) == 1
+
+
+def test_brokers_that_share_a_server_keep_their_histories_apart(redis_server):
+    brokers = [RedisBroker(url=redis_server.url, namespace=name) for name in ("here", "there")]
+    stores = [broker.make_history_store() for broker in brokers]
+    for store in stores:
+        store.clear()
+
+    add(stores[0], make_attempt())
+
+    assert [1, 0] == [len(store.attempts().attempts) for store in stores]
+    stores[0].clear()
+    for broker in brokers:
+        broker.close()
+        broker.client.close()
 
 
 class TestRedisStoreInACluster(HistoryStoreContract):

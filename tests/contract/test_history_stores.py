@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+import dramatiq
+from dramatiq.history import AttemptOutcome, History
 from dramatiq.history.stores import RedisStore, SQLiteStore, StubStore
 from dramatiq.testing.history_contract import HistoryStoreContract, add, make_attempt, make_failure
+from dramatiq.testing.waiting import wait_until
 
 
 class TestStubStore(HistoryStoreContract):
@@ -63,6 +66,29 @@ class TestRedisStore(HistoryStoreContract):
         for _ in range(3):
             add(store, make_attempt(), max_records=1)
         assert len(store.attempts().attempts) == 1
+
+
+class TestHistoryOfARedisBroker:
+    def test_it_is_on_the_server_of_the_broker_under_its_namespace(
+        self, make_broker, start_worker, redis
+    ):
+        broker = make_broker(namespace="shop")
+        broker.add_middleware(History())
+        outcomes = iter([ValueError("first"), None])
+
+        def work():
+            if (error := next(outcomes)) is not None:
+                raise error
+
+        actor = dramatiq.actor(work, broker=broker, max_retries=1, min_backoff=1, max_backoff=1)
+        message = actor.send()
+        start_worker(broker)
+
+        wait_until(lambda: len(broker.history.of_message(message.message_id)) == 2)
+        first, second = broker.history.of_message(message.message_id)
+        assert ("ValueError", AttemptOutcome.RETRIED) == (first.exception, first.outcome)
+        assert (2, AttemptOutcome.DONE) == (second.number, second.outcome)
+        assert redis.llen("{shop-history}:all") == 2
 
 
 class TestRedisStoreInACluster(HistoryStoreContract):

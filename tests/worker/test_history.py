@@ -10,7 +10,7 @@ from dramatiq import group, pipeline
 from dramatiq.broker import Broker
 from dramatiq.history import AttemptOutcome, History, HistorySelection, HistoryStore
 from dramatiq.history.arguments import REDACTED
-from dramatiq.middleware import GroupCallbacks, SkipMessage
+from dramatiq.middleware import GroupCallbacks, Middleware, MiddlewareError, SkipMessage
 from dramatiq.rate_limits.backends import StubBackend
 from dramatiq.testing.waiting import wait_until
 
@@ -124,6 +124,28 @@ def test_what_is_skipped_is_recorded_as_that(recording, kind):
     [attempt] = recording.run()
 
     assert (AttemptOutcome.SKIPPED, None) == (attempt.outcome, attempt.exception)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (SkipMessage("not today"), AttemptOutcome.SKIPPED),
+        (MiddlewareError("no"), AttemptOutcome.FAILED),
+    ],
+)
+def test_what_an_earlier_middleware_refuses_is_recorded(recording, error, outcome):
+    class Refuse(Middleware):
+        is_loop_safe = True
+
+        def before_process_message(self, broker, message):
+            raise error
+
+    recording.broker.add_middleware(Refuse(), before=History)
+    recording.actor(plain(lambda: None)).send()
+
+    [attempt] = recording.run()
+
+    assert (outcome, 1) == (attempt.outcome, attempt.number)
 
 
 def test_a_message_for_an_unknown_actor_is_recorded(recording):

@@ -356,7 +356,7 @@ class RedisBroker(StoreBroker):
         """Return a store on the server of this broker; see `Broker`."""
         from ...history.stores.redis import RedisStore  # few applications need it
 
-        return RedisStore(client=self.client)
+        return RedisStore(client=self.client, namespace=f"{self.namespace}-history")
 
     @property
     def inspection(self) -> Inspection:

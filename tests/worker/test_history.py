@@ -206,13 +206,17 @@ def test_members_of_a_group_are_found_by_its_id(recording, kind):
     assert last.parent_id in {each.message_id for each in attempts if each.actor_name == "member"}
 
 
-def test_secrets_are_not_recorded_by_whatever_way_they_come(broker, start_worker):
+@pytest.mark.parametrize("is_async", [False, True])
+def test_secrets_are_not_recorded_by_whatever_way_they_come(broker, start_worker, is_async):
     recording = Recording(broker, start_worker, redact={"password"})
 
     def log_in(user, password):
         pass
 
-    actor = recording.actor(log_in)
+    async def log_in_async(user, password):
+        pass
+
+    actor = recording.actor(log_in_async if is_async else log_in)
     actor.send("ann", "s3cret")
     actor.send(user="ann", password="s3cret")
 

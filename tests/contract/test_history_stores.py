@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from dramatiq.brokers.redis import RedisBroker
+import dramatiq
+from dramatiq.history import AttemptOutcome, History
 from dramatiq.history.stores import RedisStore, SQLiteStore, StubStore
 from dramatiq.testing.history_contract import HistoryStoreContract, add, make_attempt, make_failure
+from dramatiq.testing.waiting import wait_until
 
 
 class TestStubStore(HistoryStoreContract):
@@ -66,19 +68,27 @@ class TestRedisStore(HistoryStoreContract):
         assert len(store.attempts().attempts) == 1
 
 
-def test_brokers_that_share_a_server_keep_their_histories_apart(redis_server):
-    brokers = [RedisBroker(url=redis_server.url, namespace=name) for name in ("here", "there")]
-    stores = [broker.make_history_store() for broker in brokers]
-    for store in stores:
-        store.clear()
+class TestHistoryOfARedisBroker:
+    def test_it_is_on_the_server_of_the_broker_under_its_namespace(
+        self, make_broker, start_worker, redis
+    ):
+        broker = make_broker(namespace="shop")
+        broker.add_middleware(History())
+        outcomes = iter([ValueError("first"), None])
 
-    add(stores[0], make_attempt())
+        def work():
+            if (error := next(outcomes)) is not None:
+                raise error
 
-    assert [1, 0] == [len(store.attempts().attempts) for store in stores]
-    stores[0].clear()
-    for broker in brokers:
-        broker.close()
-        broker.client.close()
+        actor = dramatiq.actor(work, broker=broker, max_retries=1, min_backoff=1, max_backoff=1)
+        message = actor.send()
+        start_worker(broker)
+
+        wait_until(lambda: len(broker.history.of_message(message.message_id)) == 2)
+        first, second = broker.history.of_message(message.message_id)
+        assert ("ValueError", AttemptOutcome.RETRIED) == (first.exception, first.outcome)
+        assert (2, AttemptOutcome.DONE) == (second.number, second.outcome)
+        assert redis.llen("{shop-history}:all") == 2
 
 
 class TestRedisStoreInACluster(HistoryStoreContract):

@@ -10,7 +10,7 @@ from dramatiq import group, pipeline
 from dramatiq.broker import Broker
 from dramatiq.history import AttemptOutcome, History, HistorySelection, HistoryStore
 from dramatiq.history.arguments import REDACTED
-from dramatiq.middleware import GroupCallbacks, SkipMessage
+from dramatiq.middleware import GroupCallbacks, Middleware, MiddlewareError, SkipMessage
 from dramatiq.rate_limits.backends import StubBackend
 from dramatiq.testing.waiting import wait_until
 
@@ -126,6 +126,28 @@ def test_what_is_skipped_is_recorded_as_that(recording, kind):
     assert (AttemptOutcome.SKIPPED, None) == (attempt.outcome, attempt.exception)
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (SkipMessage("not today"), AttemptOutcome.SKIPPED),
+        (MiddlewareError("no"), AttemptOutcome.FAILED),
+    ],
+)
+def test_what_an_earlier_middleware_refuses_is_recorded(recording, error, outcome):
+    class Refuse(Middleware):
+        is_loop_safe = True
+
+        def before_process_message(self, broker, message):
+            raise error
+
+    recording.broker.add_middleware(Refuse(), before=History)
+    recording.actor(plain(lambda: None)).send()
+
+    [attempt] = recording.run()
+
+    assert (outcome, 1) == (attempt.outcome, attempt.number)
+
+
 def test_a_message_for_an_unknown_actor_is_recorded(recording):
     recording.actor(print)
     message = dramatiq.Message("default", "unknown", (1,), {}, {})
@@ -184,13 +206,17 @@ def test_members_of_a_group_are_found_by_its_id(recording, kind):
     assert last.parent_id in {each.message_id for each in attempts if each.actor_name == "member"}
 
 
-def test_secrets_are_not_recorded_by_whatever_way_they_come(broker, start_worker):
+@pytest.mark.parametrize("is_async", [False, True])
+def test_secrets_are_not_recorded_by_whatever_way_they_come(broker, start_worker, is_async):
     recording = Recording(broker, start_worker, redact={"password"})
 
     def log_in(user, password):
         pass
 
-    actor = recording.actor(log_in)
+    async def log_in_async(user, password):
+        pass
+
+    actor = recording.actor(log_in_async if is_async else log_in)
     actor.send("ann", "s3cret")
     actor.send(user="ann", password="s3cret")
 

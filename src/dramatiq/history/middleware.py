@@ -140,9 +140,7 @@ class History(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Look at the clock."""
         _current_id.set(message.message_id)
-        retries = message.options.get("retries")
-        number = retries + 1 if isinstance(retries, int) else 1
-        vars(message)[_COURSE] = _Course(number)
+        _begin(message)
 
     def after_process_message(
         self,
@@ -153,16 +151,13 @@ class History(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Look at the clock again."""
-        course = vars(message).get(_COURSE)
-        if course is not None:
-            course.end()
+        _course_of(message).end()
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """Look at the clock again."""
-        course = vars(message).get(_COURSE)
-        if course is not None:
-            course.end()
-            course.is_skipped = True
+        course = _course_of(message)
+        course.end()
+        course.is_skipped = True
 
     def before_ack(self, broker: Broker, message: MessageProxy) -> None:
         """Record an attempt after which the message is not dead.
@@ -201,8 +196,7 @@ class History(Middleware):
         self._store.add(attempts, ttl=self.ttl, max_records=self.max_records)
 
     def _attempt_of(self, broker: Broker, message: MessageProxy) -> Attempt:
-        # One whose actor is unknown, or that an earlier hook refused, has never started.
-        course: _Course = vars(message).get(_COURSE) or _Course(1)
+        course = _course_of(message)
         envelope = message._message
         options = envelope.options
         exception = message._exception
@@ -245,6 +239,20 @@ class History(Middleware):
                 "The arguments of message %s are not recorded.", message, exc_info=True
             )
             return REDACTED
+
+
+def _begin(message: MessageProxy) -> _Course:
+    """Note that an attempt begins."""
+    retries = message.options.get("retries")
+    course = vars(message)[_COURSE] = _Course(retries + 1 if isinstance(retries, int) else 1)
+    return course
+
+
+def _course_of(message: MessageProxy) -> _Course:
+    """Return how the attempt of a message goes."""
+    course: _Course | None = vars(message).get(_COURSE)
+    # One that an earlier hook refused, or whose actor is unknown, has begun and ended at once.
+    return _begin(message) if course is None else course
 
 
 def history_of(broker: Broker) -> HistoryStore:

@@ -80,7 +80,7 @@ class Program:
         with output.open("wb") as file:
             self.process = subprocess.Popen(
                 command,
-                env={**os.environ, **environment},
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -117,6 +117,9 @@ class Program:
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
+            self.send(signal.SIGABRT)  # It shows the stacks of all threads.
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
             raise AssertionError(f"it did not end in {timeout_s} s:\n{self.output}") from None
 
     def clean_up(self):

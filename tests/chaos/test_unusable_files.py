@@ -207,15 +207,20 @@ def test_a_long_lock_makes_everybody_wait_and_loses_nothing(site, open_broker):
 
 def test_a_worker_whose_patience_ends_keeps_what_it_runs_and_runs_nothing_twice(site):
     broker = SQLiteBroker(site.database)
-    broker.enqueue_many(message(number, 20) for number in range(60))
+    broker.enqueue_many(message(number, 100) for number in range(60))
     broker.close()
     worker = site.start_worker(CHAOS_BROKER_OPTIONS='{"busy_timeout": 100}')
     site.wait_until(lambda: site.ledger.count("end") > 10, "the worker is busy")
 
-    site.wait_until_ready(site.start("hold", 2))
+    # From here, at once: a program takes longer to start than the worker to run all.
+    with closing(sqlite3.connect(site.database, timeout=10, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        site.wait_until(
+            lambda: "held its write lock for too long" in worker.output, "its patience ends"
+        )
+        holder.execute("ROLLBACK")
 
     site.wait_until_drained()
-    assert "held its write lock for too long" in worker.output
     assert worker.stop() == 0
     assert sorted(site.ledger.numbers("end")) == list(range(60))
     site.check_store()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 #: Seconds after which a port that was taken is tried again.
-BIND_AGAIN_S = 5.0
+BIND_AGAIN_S = 2.0
 #: Seconds for which a client may say nothing.
 CLIENT_TIMEOUT_S = 10.0
 #: An exit code with which a fork process is not started again.

@@ -6,12 +6,10 @@ import os
 import subprocess
 import sys
 
-import prometheus_client
 import pytest
 
 from dramatiq.middleware import default_middleware
 from dramatiq.middleware.prometheus import Prometheus
-from dramatiq.middleware.prometheus.metrics import Metrics
 from tests.servers import free_port
 
 TYPES = {
@@ -40,19 +38,26 @@ def run(code, **environment):
         check=True,
         timeout=15,
     )
-    return done.stdout.split()
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
-def text():
-    """What one actor's message looks like to Prometheus."""
-    metrics = Metrics()
-    metrics.series("default", "work")
-    registry = prometheus_client.CollectorRegistry()
-    for name, metric in vars(metrics).items():
-        if not name.startswith("_"):
-            registry.register(metric)
-    return prometheus_client.generate_latest(registry).decode()
+def text(tmp_path_factory):
+    """What one actor's messages look like to Prometheus before the first of them has run."""
+    code = """if True:
+        import prometheus_client
+        from dramatiq.brokers.stub import StubBroker
+        from dramatiq.middleware.prometheus import Prometheus
+        from dramatiq.middleware.prometheus.exposition import FileFigures
+
+        middleware = Prometheus()
+        middleware.after_process_boot(StubBroker())
+        middleware._metrics.series("default", "work")
+        registry = prometheus_client.CollectorRegistry()
+        registry.register(FileFigures(middleware._store))
+        print(prometheus_client.generate_latest(registry).decode())
+        """
+    return run(code, dramatiq_prom_db=str(tmp_path_factory.mktemp("metrics")))
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -114,7 +119,7 @@ def test_the_environment_is_read_at_import(tmp_path, environment, expected):
     here = {"TMPDIR": str(tmp_path), **environment}
     if "dramatiq_prom_db" in here:
         here["dramatiq_prom_db"] = str(tmp_path / here["dramatiq_prom_db"])
-    assert expected == run(code, **here)
+    assert expected == run(code, **here).split()
 
 
 def test_a_process_boot_says_where_the_figures_are_and_the_server_runs_in_a_thread_too(tmp_path):
@@ -140,4 +145,4 @@ def test_a_process_boot_says_where_the_figures_are_and_the_server_runs_in_a_thre
 
     printed = run(code, dramatiq_prom_port=str(port), dramatiq_prom_db=str(tmp_path))
 
-    assert printed == ["200", "text/plain", str(tmp_path), str(tmp_path)]
+    assert printed.split() == ["200", "text/plain", str(tmp_path), str(tmp_path)]

@@ -247,6 +247,52 @@ def test_a_folder_that_cannot_be_written_to_costs_the_metrics_and_nothing_else(
     assert "Set dramatiq_prom_db to a folder that can." in caplog.text
 
 
+def test_figures_of_many_actors_outgrow_their_file_and_stay_exact(broker, figures):
+    for number in range(80):
+        message = MessageProxy(Message("default", f"actor{number % 40}", (), {}, {}))
+        broker.emit_before("process_message", message)
+        broker.emit_after("process_message", message, result=None)
+
+    [histograms] = figures.path.glob("histogram_*.db")
+    assert histograms.stat().st_size > store.FILE_SIZE
+    for name in ("dramatiq_messages_total", "dramatiq_message_wait_seconds_count"):
+        assert list(figures.all(name).values()) == [2] * 40
+
+
+def test_a_process_that_the_application_forks_counts_nothing(figures):
+    code = """if True:
+        import os
+        from dramatiq import Message, MessageProxy
+        from dramatiq.brokers.stub import StubBroker
+        from dramatiq.middleware.prometheus import Prometheus
+
+        middleware = Prometheus()
+        middleware.after_process_boot(None)
+        middleware._metrics.series("default", "work")
+        child = os.fork()
+        middleware.after_skip_message(None, MessageProxy(Message("default", "work", (), {}, {})))
+        if child:
+            os.waitpid(child, 0)
+            series = middleware._metrics.series("default", "work")
+            assert series._total.value == 1
+            from dramatiq.middleware.prometheus.exposition import FileFigures
+
+            [total] = [
+                sample.value
+                for metric in FileFigures(middleware._store).collect()
+                for sample in metric.samples
+                if sample.name == "dramatiq_messages_total"
+            ]
+            assert total == 1
+        """
+
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "dramatiq_prom_db": str(figures.path)},
+        check=True,
+    )
+
+
 def test_the_middleware_comes_after_retries_whose_work_it_counts(broker):
     kinds = [type(each) for each in broker.middleware]
     assert kinds.index(Retries) < kinds.index(Prometheus)

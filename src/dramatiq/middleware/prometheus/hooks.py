@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...common import current_millis, q_name
+from ...common import current_millis
 from ...logging import get_logger
 from ..middleware import Middleware
 from . import settings
@@ -82,7 +82,13 @@ class Prometheus(Middleware):
     def _open(self) -> None:
         if self._store is not None:
             self._store.name_values()
-            self._metrics = Metrics()
+            self._metrics = Metrics(self._store)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """Count nothing in a process that the application forks: the files are its parent's."""
+        self._metrics = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Open the files again, for another worker in the same process."""
@@ -117,8 +123,7 @@ class Prometheus(Middleware):
         metrics = self._metrics
         if metrics is None:
             return None
-        # One queue has one name here, whichever of its queues the message is on now.
-        return metrics.series(q_name(message.queue_name), message.actor_name)
+        return metrics.series(message.queue_name, message.actor_name)
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
         """Note when the message can run, if that is not now."""
@@ -173,8 +178,8 @@ class Prometheus(Middleware):
         due_ms = message.options.get(DUE_OPTION)
         if not isinstance(due_ms, int):
             due_ms = message.message_timestamp
-        series.begin(id(message), time.monotonic())
-        series.observe_wait_s(max(0.0, time.time() - due_ms / 1000))
+        waited_s = max(0.0, time.time() - due_ms / 1000)
+        series.begin(id(message), time.monotonic(), waited_s)
 
     def after_process_message(
         self,
@@ -188,13 +193,11 @@ class Prometheus(Middleware):
         series = self._series(message)
         if series is None:
             return
-        started_s = series.end(id(message))
-        if started_s is not None:
-            series.observe_ms((time.monotonic() - started_s) * 1000)
-        elif getattr(message, "_is_measured", False):
-            return  # an interrupt had the hooks run twice
+        if not series.end(id(message), time.monotonic()):
+            if getattr(message, "_is_measured", False):
+                return  # an interrupt had the hooks run twice
+            series.count_unstarted()
         message._is_measured = True  # type: ignore[attr-defined]  # anything may be set on a proxy
-        series.count()
         if exception is not None:
             series.count_error()
 

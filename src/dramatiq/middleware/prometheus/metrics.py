@@ -5,11 +5,18 @@ The first seven are those of 2.x. The client library is imported when they are m
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ...common import q_name
+from .cells import CellFile
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .cells import Cell
+    from .store import Store
 
 __all__ = ["LAST_FETCH", "Metrics", "Series"]
 
@@ -32,11 +39,14 @@ LAST_FETCH = "dramatiq_consumer_last_fetch_timestamp_seconds"
 class Metrics:
     """The metrics, in a registry of their own.
 
+    Args:
+        store: Where the client library keeps them.
+
     Raises:
         ImportError: If the client library is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         registry = CollectorRegistry()
@@ -95,16 +105,28 @@ class Metrics:
             ("queue_name",),
             "livemin",
         )
+        self._files = {
+            kind: CellFile(store.file(kind)) for kind in ("counter", "gauge_livesum", "histogram")
+        }
+        self._lock = Lock()
         self._series: dict[tuple[str, str], Series] = {}
 
     def series(self, queue_name: str, actor_name: str) -> Series:
-        """Return the series of an actor's messages."""
+        """Return the series of an actor's messages; of one queue, whichever of its names it is."""
         series = self._series.get((queue_name, actor_name))
-        if series is None:
-            # Two threads may make it at a time; both are to use the same.
-            made = Series(self, queue_name, actor_name)
-            series = self._series.setdefault((queue_name, actor_name), made)
+        return self._make(queue_name, actor_name) if series is None else series
+
+    def _make(self, queue_name: str, actor_name: str) -> Series:
+        canonical = (q_name(queue_name), actor_name)
+        with self._lock:
+            if canonical not in self._series:
+                self._series[canonical] = Series(self, *canonical)
+            series = self._series[queue_name, actor_name] = self._series[canonical]
         return series
+
+    def cell(self, kind: str, name: str, **labels: str) -> Cell:
+        """Return the place of a sample in the files. For the series, one at a time."""
+        return self._files[kind].cell(name, labels)
 
 
 class Series:
@@ -115,35 +137,55 @@ class Series:
     """
 
     def __init__(self, metrics: Metrics, queue_name: str, actor_name: str) -> None:
-        labels = (queue_name, actor_name)
-        self._labels = labels
+        names = (queue_name, actor_name)
+        self._names = names
         self._retry_reasons = metrics.retry_reasons
-        self.count: Callable[[], None] = metrics.total.labels(*labels).inc
-        self.count_error: Callable[[], None] = metrics.errors.labels(*labels).inc
-        self.count_retry: Callable[[], None] = metrics.retries.labels(*labels).inc
-        self.count_reject: Callable[[], None] = metrics.rejects.labels(*labels).inc
-        self.observe_wait_s: Callable[[float], None] = metrics.wait.labels(*labels).observe
-        self.observe_ms: Callable[[float], None] = metrics.duration.labels(*labels).observe
-        self._set_running: Callable[[float], None] = metrics.in_progress.labels(*labels).set
-        self._set_parked: Callable[[float], None] = metrics.delayed.labels(*labels).set
+        self.count_retry: Callable[[], None] = metrics.retries.labels(*names).inc
+        self.count_reject: Callable[[], None] = metrics.rejects.labels(*names).inc
+        self._count_error: Callable[[], None] = metrics.errors.labels(*names).inc
+        self._set_parked: Callable[[float], None] = metrics.delayed.labels(*names).set
         self._lock = Lock()
         self._running: dict[int, float] = {}
         self._parked: set[str] = set()
+        # These change with every message.
+        labels = {"queue_name": queue_name, "actor_name": actor_name}
+        metrics.total.labels(*names)
+        self._total = metrics.cell("counter", "dramatiq_messages_total", **labels)
+        metrics.in_progress.labels(*names)
+        self._in_progress = metrics.cell("gauge_livesum", "dramatiq_messages_inprogress", **labels)
+        metrics.wait.labels(*names)
+        self._wait = Observer(metrics, "dramatiq_message_wait_seconds", WAIT_BUCKETS, labels)
+        metrics.duration.labels(*names)
+        self._duration = Observer(
+            metrics, "dramatiq_message_duration_milliseconds", DURATION_BUCKETS, labels
+        )
 
-    def begin(self, key: int, now_s: float) -> None:
+    def begin(self, key: int, now_s: float, waited_s: float) -> None:
         """Take note that a message starts."""
         with self._lock:
             self._running[key] = now_s
-            self._set_running(len(self._running))
+            self._in_progress.set(len(self._running))
+            self._wait.observe(waited_s)
 
-    def end(self, key: int) -> float | None:
-        """Take note that a message ended; return when it started, None if it did not."""
-        if key not in self._running:
-            return None
+    def end(self, key: int, now_s: float) -> bool:
+        """Take note that a message ended and count it; False, and not, if it did not start."""
         with self._lock:
             started_s = self._running.pop(key, None)
-            self._set_running(len(self._running))
-        return started_s
+            if started_s is None:
+                return False
+            self._in_progress.set(len(self._running))
+            self._duration.observe((now_s - started_s) * 1000)
+            self._total.add(1)
+        return True
+
+    def count_unstarted(self) -> None:
+        """Count a message that ended before its start was noted."""
+        with self._lock:
+            self._total.add(1)
+
+    def count_error(self) -> None:
+        """Count a failure."""
+        self._count_error()
 
     def park(self, message_id: str) -> None:
         """Take note that a worker keeps a message until it is due."""
@@ -159,4 +201,32 @@ class Series:
 
     def count_reason(self, reason: str) -> None:
         """Count a retry by its reason."""
-        self._retry_reasons.labels(*self._labels, reason).inc()
+        self._retry_reasons.labels(*self._names, reason).inc()
+
+
+class Observer:
+    """A histogram of one series. Not for two threads at a time.
+
+    Args:
+        metrics: Where it was made.
+        name: Of the metric.
+        buckets: Their upper limits.
+        labels: Of the series.
+    """
+
+    def __init__(
+        self, metrics: Metrics, name: str, buckets: Sequence[float], labels: Mapping[str, str]
+    ) -> None:
+        from prometheus_client.utils import floatToGoString
+
+        self._limits = buckets
+        self._sum = metrics.cell("histogram", f"{name}_sum", **labels)
+        self._counts = [
+            metrics.cell("histogram", f"{name}_bucket", le=floatToGoString(limit), **labels)
+            for limit in buckets
+        ]
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._sum.add(value)
+        self._counts[bisect_left(self._limits, value)].add(1)

@@ -6,6 +6,7 @@ the library.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -13,6 +14,8 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
+import urllib.request
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -31,6 +34,8 @@ PACKAGES = {
     "memcached": "memcached",
     "rabbitmq-server": "rabbitmq-server",
     "epmd": "erlang-base",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
 
 
@@ -262,6 +267,42 @@ class MemcachedServer(Server):
             return self.talk(b"version\r\n").startswith(b"VERSION")
         except OSError:
             return False
+
+
+class PrometheusServer(Server):
+    """A Prometheus that asks one target for its metrics again and again."""
+
+    program = "prometheus"
+    #: Seconds between two scrapes.
+    interval_s = 0.5
+
+    def __init__(self, directory, target, port=None):
+        super().__init__(directory, port)
+        (self.directory / "prometheus.yml").write_text(
+            f"global: {{scrape_interval: {int(self.interval_s * 1000)}ms}}\n"
+            "scrape_configs: [{job_name: dramatiq, static_configs: "
+            f"[{{targets: ['127.0.0.1:{target}']}}]}}]\n"
+        )
+
+    def command(self):
+        return [
+            *(find_program(self.program), "--config.file=prometheus.yml"),
+            *(f"--web.listen-address=127.0.0.1:{self.port}", "--storage.tsdb.path=data"),
+        ]
+
+    def is_ready(self):
+        try:
+            return b" 200 " in self.talk(b"GET /-/ready HTTP/1.0\r\n\r\n")
+        except OSError:
+            return False
+
+    def ask(self, expression):
+        """Return the series that an expression gives now."""
+        query = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.port}/api/v1/query?{query}", timeout=10
+        ) as answer:
+            return json.load(answer)["data"]["result"]
 
 
 class RabbitmqServer(Server):

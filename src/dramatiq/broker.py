@@ -77,6 +77,8 @@ class Broker:
 
     #: Why this broker is the process-wide one, if the application did not choose it.
     chosen_because: str | None = None
+    #: Whether messages live in this process alone, so that no other one can look at them.
+    is_in_memory: bool = False
     #: Whether `Consumer.settle` stores follow-ups in the same step; see `follow_ups`.
     stores_follow_ups: bool = False
 

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..application import set_loader
 from ..asyncio import set_loop_factory
 from ..threading import has_green_threads
 from ..worker import Worker
@@ -268,6 +269,7 @@ def fork_process(args: argparse.Namespace, fork_id: int, path: str, channel: Chi
 
     _enter(channel, SignalInbox(STOP_SIGNALS, stop).__enter__)
     logger = setup_fork_logging(args, fork_id, open_log_pipe(channel.log.fileno()))
+    set_loader(lambda: _import_application(args))
     try:
         function = _import_fork_function(path)
     except Exception as error:  # user code may raise anything
@@ -276,6 +278,15 @@ def fork_process(args: argparse.Namespace, fork_id: int, path: str, channel: Chi
     channel.send_report(BootReport())
     logger.info("Fork process %r is ready.", path)
     sys.exit(function() or RET_OK)
+
+
+def _import_application(args: argparse.Namespace) -> Broker:
+    """Import what the workers do, for a function that wants to know their broker."""
+    _look_anew(args)
+    _, broker = import_first_word(args.broker)
+    for module_name in getattr(args, "modules", ()):
+        import_object(module_name)
+    return broker
 
 
 def _import_fork_function(path: str) -> Callable[[], int | None]:

@@ -87,6 +87,9 @@ class ConsumerThread(Thread):
         #: What this thread got so far, and how often it asked and got nothing: to notice idleness.
         self.received = 0
         self.empty_fetches = 0
+        #: When this thread last asked the broker for messages and got an answer, or had no room for
+        #: any (monotonic seconds). It stands still while there is no broker.
+        self.fetched_at = time.monotonic()
         self._pace = Prefetch(None if follow_pace else prefetch)
         self._free_slots = free_slots or (lambda _: prefetch)
         self._dispatch = dispatch or work_queue.add
@@ -221,6 +224,7 @@ class ConsumerThread(Thread):
                     self.paused_event.set()
                 self._progress.show(consumer)
                 step(consumer)
+                self.fetched_at = time.monotonic()
                 if not self.is_consuming:
                     self.is_consuming = True
                     self.outage.end(self.logger, self.queue_name)

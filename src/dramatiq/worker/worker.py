@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
     from ..flight_recorder import FlightRecorder
     from .loop import LoopRunner
+    from .usage import Usage
 
 __all__ = ["Worker"]
 
@@ -185,6 +186,12 @@ class Worker:
         """Whether messages are waiting or running in this worker."""
         on_loop = 0 if self._loop is None else self._loop.unfinished
         return self.work_queue.unfinished + on_loop > 0
+
+    def usage(self) -> Usage:
+        """Return what this worker is busy with. Any thread."""
+        from .usage import usage_of  # for those who measure
+
+        return usage_of(self)
 
     def join(self) -> None:
         """Wait until there is nothing parked, waiting or running in this worker."""

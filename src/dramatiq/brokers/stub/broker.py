@@ -47,6 +47,7 @@ class StubBroker(Broker):
         dead_letters_by_queue: Dead letters by the queue they were consumed from.
     """
 
+    is_in_memory = True
     queues: dict[str, Queue[bytes]]
 
     def __init__(

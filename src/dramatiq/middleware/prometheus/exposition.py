@@ -143,7 +143,7 @@ def run() -> int:
         An exit code, if there is nothing to serve with.
     """
     try:
-        import prometheus_client  # noqa: F401 (to say it once)
+        from prometheus_client import values
 
         store = Store.of_this_process(settings.DB_PATH)
     except ImportError as error:
@@ -158,6 +158,10 @@ def run() -> int:
             error,
         )
         return RET_HOPELESS
+    settings.announce_folder()
+    if not store.has_values:
+        # What the application counts while it is imported here is of no interest.
+        values.ValueClass = values.MutexValue
     queues = QueueFigures()
     server = _bind(store, queues)
     thread = threading.Thread(target=server.serve_forever, name="metrics-server", daemon=True)

@@ -187,7 +187,10 @@ def test_health_follows_whether_the_queues_are_fetched_from(tmp_path, metered):
 
         redis.kill()
         eventually(lambda: metered.get("/healthz")[0] == 503, "illness")
-        assert "Queue 'default' stands still: process" in metered.get("/healthz")[1]
+        eventually(
+            lambda: "Queue 'default' stands still: process" in metered.get("/healthz")[1],
+            "the name of the queue",
+        )
         eventually(lambda: metered.sum("dramatiq_broker_up") == 0, "a broker that is not there")
 
         redis.start()

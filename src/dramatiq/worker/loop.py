@@ -117,15 +117,6 @@ class LoopRunner:
         return self._unfinished
 
     @property
-    def running(self) -> int:
-        """How many slots are taken."""
-        return len(self._tasks)
-
-    def waiting(self) -> list[MessageProxy]:
-        """Return the messages that wait for a slot."""
-        return [message for _, _, message in [*self._waiting]]
-
-    @property
     def free_slots(self) -> int:
         """How many messages could start at once."""
         return max(0, self.slots - self._unfinished)

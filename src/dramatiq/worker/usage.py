@@ -31,12 +31,12 @@ def usage_of(worker: Worker) -> Usage:
     messages = [message for _, _, message in [*queue._heap]]
     busy_threads = max(0, min(threads, queue.unfinished - len(messages)))
     if loop is not None:
-        messages += loop.waiting()
+        messages += [message for _, _, message in [*loop._waiting]]
     return Usage(
         threads=threads,
         busy_threads=busy_threads,
         slots=0 if loop is None else loop.slots,
-        busy_slots=0 if loop is None else loop.running,
+        busy_slots=0 if loop is None else len(loop._tasks),
         waiting=Counter(message._origin.queue_name for message in messages if message._origin),
         fetched_at={name: each.fetched_at for name, each in worker.consumers.copy().items()},
     )

@@ -142,21 +142,8 @@ def run() -> int:
     Returns:
         An exit code, if there is nothing to serve with.
     """
-    try:
-        import prometheus_client  # noqa: F401 (to say it once)
-
-        store = Store.of_this_process(settings.DB_PATH)
-    except ImportError as error:
-        logger.error(  # noqa: TRY400 (where it was imported tells nothing)
-            "Cannot serve metrics: %s. Install what it needs: pip install 'dramatiq[prometheus]'",
-            error,
-        )
-        return RET_HOPELESS
-    except OSError as error:
-        logger.error(  # noqa: TRY400 (the text says all)
-            "Cannot serve metrics: %s. Set dramatiq_prom_db to a folder that can be written to.",
-            error,
-        )
+    store = _open_store()
+    if store is None:
         return RET_HOPELESS
     queues = QueueFigures()
     server = _bind(store, queues)
@@ -171,6 +158,31 @@ def run() -> int:
         server.shutdown()
         server.server_close()
     return 0
+
+
+def _open_store() -> Store | None:
+    """Return the files of this program; None if there are none, and the log says what to do."""
+    try:
+        from prometheus_client import values
+
+        store = Store.of_this_process(settings.DB_PATH)
+    except ImportError as error:
+        logger.error(  # noqa: TRY400 (where it was imported tells nothing)
+            "Cannot serve metrics: %s. Install what it needs: pip install 'dramatiq[prometheus]'",
+            error,
+        )
+        return None
+    except OSError as error:
+        logger.error(  # noqa: TRY400 (the text says all)
+            "Cannot serve metrics: %s. Set dramatiq_prom_db to a folder that can be written to.",
+            error,
+        )
+        return None
+    settings.announce_folder()
+    if not store.has_values:
+        # What the application counts while it is imported here is of no interest.
+        values.ValueClass = values.MutexValue
+    return store
 
 
 def _bind(store: Store, queues: QueueFigures) -> Server:

@@ -61,8 +61,7 @@ class Prometheus(Middleware):
 
     def after_process_boot(self, broker: Broker) -> None:
         """Open the files of this process."""
-        for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
-            os.environ[name] = str(settings.DB_PATH)
+        settings.announce_folder()
         try:
             self._store = Store.of_this_process(settings.DB_PATH)
             self._store.tidy()

@@ -36,8 +36,37 @@ WAIT_BUCKETS = (
 LAST_FETCH = "dramatiq_consumer_last_fetch_timestamp_seconds"
 
 
+class Maker:
+    """Makes metrics of a registry of their own."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry
+
+        self._registry = CollectorRegistry()
+
+    def counter(self, name: str, text: str, labels: tuple[str, ...] = LABELS) -> Any:
+        """Make a counter."""
+        from prometheus_client import Counter
+
+        return Counter(name, text, labels, registry=self._registry)
+
+    def gauge(
+        self, name: str, text: str, labels: tuple[str, ...] = (), mode: Any = "livesum"
+    ) -> Any:
+        """Make a gauge that goes with its process."""
+        from prometheus_client import Gauge
+
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
+
+    def histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Any:
+        """Make a histogram."""
+        from prometheus_client import Histogram
+
+        return Histogram(name, text, LABELS, registry=self._registry, buckets=buckets)
+
+
 class Metrics:
-    """The metrics, in a registry of their own.
+    """The metrics of this process.
 
     Args:
         store: Where the client library keeps them.
@@ -47,69 +76,65 @@ class Metrics:
     """
 
     def __init__(self, store: Store) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-        registry = CollectorRegistry()
-
-        def counter(name: str, text: str, labels: tuple[str, ...] = LABELS) -> Any:
-            return Counter(name, text, labels, registry=registry)
-
-        def gauge(name: str, text: str, labels: tuple[str, ...], mode: Any = "livesum") -> Any:
-            return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)
-
-        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Any:
-            return Histogram(name, text, LABELS, registry=registry, buckets=buckets)
-
-        self.total = counter("dramatiq_messages_total", "Messages processed, skipped ones too.")
-        self.errors = counter("dramatiq_message_errors_total", "Messages whose actor failed.")
-        self.retries = counter("dramatiq_message_retries_total", "Messages enqueued again.")
-        self.rejects = counter("dramatiq_message_rejects_total", "Messages dead-lettered.")
-        self.in_progress = gauge("dramatiq_messages_inprogress", "Messages running.", LABELS)
-        self.delayed = gauge(
-            "dramatiq_delayed_messages_inprogress",
-            "Delayed messages that workers keep in memory.",
-            LABELS,
-        )
-        self.duration = histogram(
-            "dramatiq_message_duration_milliseconds",
-            "How long messages ran.",
-            DURATION_BUCKETS,
-        )
-        self.wait = histogram(
-            "dramatiq_message_wait_seconds",
-            "From when a message could have run until it started.",
-            WAIT_BUCKETS,
-        )
-        self.retry_reasons = counter(
-            "dramatiq_message_retry_reasons_total",
-            "Messages enqueued again, by the class of the exception.",
-            (*LABELS, "reason"),
-        )
-        self.processes = gauge("dramatiq_worker_processes", "Worker processes running.", ())
-        self.threads = gauge("dramatiq_worker_threads", "Worker threads.", ())
-        self.busy_threads = gauge(
-            "dramatiq_worker_busy_threads", "Worker threads that run a message.", ()
-        )
-        self.slots = gauge("dramatiq_worker_async_slots", "Slots for async actors.", ())
-        self.busy_slots = gauge(
-            "dramatiq_worker_busy_async_slots", "Slots that run an async actor.", ()
-        )
-        self.prefetched = gauge(
-            "dramatiq_worker_prefetched_messages",
-            "Messages that workers hold and have not started.",
-            ("queue_name",),
-        )
-        self.last_fetch = gauge(
-            LAST_FETCH,
-            "When the process that is furthest behind last looked for messages.",
-            ("queue_name",),
-            "livemin",
-        )
+        make = Maker()
+        self._make_for_messages(make)
+        self._make_for_worker(make)
         self._files = {
             kind: CellFile(store.file(kind)) for kind in ("counter", "gauge_livesum", "histogram")
         }
         self._lock = Lock()
         self._series: dict[tuple[str, str], Series] = {}
+
+    def _make_for_messages(self, make: Maker) -> None:
+        self.total = make.counter(
+            "dramatiq_messages_total", "Messages processed, skipped ones too."
+        )
+        self.errors = make.counter("dramatiq_message_errors_total", "Messages whose actor failed.")
+        self.retries = make.counter("dramatiq_message_retries_total", "Messages enqueued again.")
+        self.rejects = make.counter("dramatiq_message_rejects_total", "Messages dead-lettered.")
+        self.in_progress = make.gauge("dramatiq_messages_inprogress", "Messages running.", LABELS)
+        self.delayed = make.gauge(
+            "dramatiq_delayed_messages_inprogress",
+            "Delayed messages that workers keep in memory.",
+            LABELS,
+        )
+        self.duration = make.histogram(
+            "dramatiq_message_duration_milliseconds",
+            "How long messages ran.",
+            DURATION_BUCKETS,
+        )
+        self.wait = make.histogram(
+            "dramatiq_message_wait_seconds",
+            "From when a message could have run until it started.",
+            WAIT_BUCKETS,
+        )
+        self.retry_reasons = make.counter(
+            "dramatiq_message_retry_reasons_total",
+            "Messages enqueued again, by the class of the exception.",
+            (*LABELS, "reason"),
+        )
+
+    def _make_for_worker(self, make: Maker) -> None:
+        self.processes = make.gauge("dramatiq_worker_processes", "Worker processes running.")
+        self.threads = make.gauge("dramatiq_worker_threads", "Worker threads.")
+        self.busy_threads = make.gauge(
+            "dramatiq_worker_busy_threads", "Worker threads that run a message."
+        )
+        self.slots = make.gauge("dramatiq_worker_async_slots", "Slots for async actors.")
+        self.busy_slots = make.gauge(
+            "dramatiq_worker_busy_async_slots", "Slots that run an async actor."
+        )
+        self.prefetched = make.gauge(
+            "dramatiq_worker_prefetched_messages",
+            "Messages that workers hold and have not started.",
+            ("queue_name",),
+        )
+        self.last_fetch = make.gauge(
+            LAST_FETCH,
+            "When the process that is furthest behind last looked for messages.",
+            ("queue_name",),
+            "livemin",
+        )
 
     def series(self, queue_name: str, actor_name: str) -> Series:
         """Return the series of an actor's messages; of one queue, whichever of its names it is."""

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...application import load_broker
+from ...errors import BrokerConnectionError
 from ...logging import get_logger
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ class Answer(NamedTuple):
     asked_at: float
     #: UNIX epoch seconds.
     answered_at: float
-    #: Seconds that it took per queue; None if there was no answer.
-    took_s: float | None
+    #: Whether it was there; None if it cannot be asked at all.
+    is_up: bool | None
+    #: Seconds that it took per queue.
+    took_s: float
     infos: list[QueueInfo]
 
 
@@ -87,30 +90,33 @@ class QueueFigures:
     def _ask(self, broker: Broker) -> None:
         asked_at = time.monotonic()
         infos: list[QueueInfo] = []
-        took_s = None
+        is_up: bool | None = None
         try:
-            names = sorted(broker.get_declared_queues())
             inspection = broker.inspection
-            infos = [inspection.queue(name) for name in names]
-            took_s = (time.monotonic() - asked_at) / max(1, len(names))
-            self._has_failed = False
+            infos = [inspection.queue(name) for name in sorted(broker.get_declared_queues())]
+            is_up, self._has_failed = True, False
         except Exception as error:
+            # Any other error than this means that it offers no way to ask.
+            is_up = False if isinstance(error, BrokerConnectionError) else None
             if not self._has_failed:
                 logger.warning("The broker cannot be asked about its queues: %s", error)
             self._has_failed = True
+        took_s = (time.monotonic() - asked_at) / max(1, len(infos))
         with self._lock:
-            self._answer = Answer(asked_at, time.time(), took_s, infos)
+            self._answer = Answer(asked_at, time.time(), is_up, took_s, infos)
             self._asking = None
 
 
 def _metrics(answer: Answer | None) -> list[Any]:
     from prometheus_client.core import GaugeMetricFamily
 
-    is_up = answer is not None and answer.took_s is not None
+    if answer is not None and answer.is_up is None:
+        return []
+    is_up = answer is not None and answer.is_up
     reachable = GaugeMetricFamily(
-        "dramatiq_broker_up", "Whether the broker tells about its queues.", value=float(is_up)
+        "dramatiq_broker_up", "Whether the broker tells about its queues.", value=float(is_up or 0)
     )
-    if answer is None or answer.took_s is None:
+    if answer is None or not is_up:
         return [reachable]
     took = GaugeMetricFamily(
         "dramatiq_broker_round_trip_seconds",

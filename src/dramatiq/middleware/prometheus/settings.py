@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...common import getenv_int
 
-__all__ = ["ASKS_BROKER", "DB_PATH", "HTTP_HOST", "HTTP_PORT", "PATIENCE_S"]
+__all__ = ["ASKS_BROKER", "DB_PATH", "HTTP_HOST", "HTTP_PORT", "PATIENCE_S", "announce_folder"]
 
 #: Where processes leave their figures.
 DB_PATH = Path(
@@ -29,3 +29,9 @@ PATIENCE_S += (getenv_int("dramatiq_worker_timeout") or 1000) / 1000
 # Without it metrics are off, and `after_process_boot` says so.
 with suppress(OSError):
     DB_PATH.mkdir(parents=True, exist_ok=True)
+
+
+def announce_folder() -> None:
+    """Tell the client library, and what else asks, where the figures are."""
+    for name in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        os.environ[name] = str(DB_PATH)

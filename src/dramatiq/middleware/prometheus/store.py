@@ -83,6 +83,8 @@ class Store:
     def __init__(self, path: Path, program: str) -> None:
         self.path = path
         self.program = program
+        #: Whether this process keeps figures.
+        self.has_values = False
         path.mkdir(parents=True, exist_ok=True)
         self._thread_lock = Lock()
         self._take_name()
@@ -136,6 +138,7 @@ class Store:
         for kind in KINDS:
             _allocate(self.file(kind))
         values.ValueClass = values.MultiProcessValue(self.process_name)
+        self.has_values = True
 
     def mark_dead(self) -> None:
         """Remove what is only true of a process that lives."""
@@ -200,7 +203,7 @@ class Store:
         locks = {found[1] for name in names if (found := _LOCK.fullmatch(name))}
         for program in locks - {self.program}:
             if not _is_running(program) and self._is_abandoned(program):
-                for path in self.path.glob(f"*_{program}*"):
+                for path in self.path.glob(f"*_{program}[-.]*"):
                     path.unlink(missing_ok=True)
 
     def _is_abandoned(self, program: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis
@@ -196,7 +197,8 @@ class Prometheus(Middleware):
             if getattr(message, "_is_measured", False):
                 return  # an interrupt had the hooks run twice
             series.count_unstarted()
-        message._is_measured = True  # type: ignore[attr-defined]  # anything may be set on a proxy
+        with suppress(AttributeError):  # whoever calls a hook with a bare message has it run once
+            message._is_measured = True  # type: ignore[attr-defined]  # anything may be set on a proxy
         if exception is not None:
             series.count_error()
 

@@ -19,7 +19,7 @@ from dramatiq.rate_limits.backends import StubBackend as LimiterBackend
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend
 from dramatiq.testing.waiting import wait_until
-from dramatiq.worker.prefetch import MAX_PREFETCH
+from dramatiq.worker.prefetch import LEAST_MIXED, MAX_PREFETCH
 from tests.worker.brokers import OwnedStubBroker
 
 AT_ONCE = {"min_backoff": 1, "max_backoff": 1}
@@ -90,7 +90,8 @@ def test_free_slots_do_not_pile_up_messages_before_threads(declare, start_worker
 
     consumer = worker.consumers["default"]
     wait_until(lambda: worker.free_slots(consumer) == 0)
-    assert worker.work_queue.qsize() <= 2 * MAX_PREFETCH
+    # Another process may be idle.
+    assert worker.work_queue.qsize() <= 2 * LEAST_MIXED
     gate.set()
     broker.join("default", timeout=20_000)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dramatiq.worker.prefetch import MAX_PREFETCH, Prefetch
+from dramatiq.worker.prefetch import MAX_PREFETCH, Prefetch, SlowStart
 
 
 def demand(prefetch, *, held=0, free_slots=0, others_waiting=False):
@@ -92,3 +92,21 @@ def test_a_fixed_prefetch_does_not_follow_the_work(held, expected):
     prefetch.observe(10_000, 1.0)
 
     assert demand(prefetch, held=held, free_slots=100, others_waiting=True) == expected
+
+
+def test_a_mixed_queue_is_taken_from_carefully_until_all_of_it_is_for_slots():
+    start = SlowStart()
+    least = start.allowance
+
+    start.observe(has_plain=False)
+    start.observe(has_plain=False)
+    assert 4 * least == start.allowance
+    for _ in range(20):
+        start.observe(has_plain=False)
+    assert MAX_PREFETCH == start.allowance
+
+    start.observe(has_plain=True)
+    assert least == start.allowance
+    start.observe(has_plain=False)
+    start.restart()
+    assert least == start.allowance

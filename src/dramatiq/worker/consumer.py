@@ -23,7 +23,7 @@ from ..logging import get_logger
 from . import processing
 from .outage import Outage
 from .parking import Parking
-from .prefetch import Prefetch
+from .prefetch import Prefetch, SlowStart
 from .recording import ConsumerProgress
 from .settling import Confirmation, Inbox, announce, conclude, wants_confirmation
 
@@ -91,6 +91,8 @@ class ConsumerThread(Thread):
         #: any (monotonic seconds). It stands still while there is no broker.
         self.fetched_at = time.monotonic()
         self._pace = Prefetch(None if follow_pace else prefetch)
+        #: For queues whose messages run on threads and in slots.
+        self.slow_start = SlowStart()
         self._free_slots = free_slots or (lambda _: prefetch)
         self._dispatch = dispatch or work_queue.add
         self._progress = ConsumerProgress(progress, worker_timeout)
@@ -264,7 +266,9 @@ class ConsumerThread(Thread):
         finally:
             self._inbox.done_waiting()
         self._confirm(settlements, confirmed)
-        self.empty_fetches += bool(wanted and not messages)
+        if wanted and not messages:
+            self.empty_fetches += 1
+            self.slow_start.restart()
         self._receive(messages)
 
     def _wait(self, timeout_ms: float) -> None:

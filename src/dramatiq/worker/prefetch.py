@@ -5,13 +5,15 @@ Pure arithmetic; the consumer thread that owns it brings the clock.
 
 from __future__ import annotations
 
-__all__ = ["Prefetch"]
+__all__ = ["Prefetch", "SlowStart"]
 
 #: Seconds of work to hold at the measured pace: covers a slow round trip to the store.
 WORK_AHEAD_S = 0.1
 #: Most messages a consumer holds that have to wait, however fast they run; and most it asks for at
 #: a time.
 MAX_PREFETCH = 1000
+#: Messages of a queue for threads and slots that may wait for a thread, until more is known of it.
+LEAST_MIXED = 4
 #: Seconds after which what was measured counts half. Long enough that tasks which end together, as
 #: those that started together do, are not taken for a fast pace; short enough that a backlog of
 #: short ones is met within a tenth of a second.
@@ -60,3 +62,31 @@ class Prefetch:
             return max(0, self.fixed - held)
         ahead = int(self._pace * WORK_AHEAD_S) + (1 if others_waiting else 0)
         return min(max(free_slots, min(ahead, MAX_PREFETCH) - held, 0), MAX_PREFETCH)
+
+
+class SlowStart:
+    """How many messages to take of a queue of which some run on threads and some in slots.
+
+    Which of them come next nobody knows before they are here, and those for threads would pile up
+    in a process with thousands of free slots while another one idles. So it begins with a few, and
+    takes twice as many each time that there was none for threads: the slow start of TCP (RFC 5681,
+    section 3.1). Consumer thread only.
+
+    Attributes:
+        allowance: How many may wait for a thread before no more are taken.
+    """
+
+    def __init__(self) -> None:
+        self.allowance = LEAST_MIXED
+
+    def observe(self, *, has_plain: bool) -> None:
+        """Take note of some messages.
+
+        Args:
+            has_plain: Whether one of them runs on a thread.
+        """
+        self.allowance = LEAST_MIXED if has_plain else min(2 * self.allowance, MAX_PREFETCH)
+
+    def restart(self) -> None:
+        """Begin anew: the queue was empty, and whatever comes next has nothing to do with it."""
+        self.allowance = LEAST_MIXED

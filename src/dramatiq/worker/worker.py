@@ -19,7 +19,6 @@ from ..logging import get_logger
 from ..middleware import Middleware
 from .consumer import ConsumerThread
 from .outage import Outage
-from .prefetch import MAX_PREFETCH
 from .recording import make_recorder
 from .threads import WorkerThread
 from .work_queue import WorkQueue
@@ -241,13 +240,18 @@ class Worker:
         """Give messages, with their priorities, to the runner that fits their actors."""
         actors = self.broker.actors
         names = {entry[1]._message.actor_name for entry in entries}
+        origin = entries[0][1]._origin if entries else None
         if not any(_is_async(actors.get(name)) for name in names):
+            if origin is not None:
+                origin.slow_start.restart()
             self.work_queue.add(entries)
             return
         loop = self._loop_runner()
         loop_names = {name for name in names if self.runs_on_loop(actors.get(name))}
         on_loop = [entry for entry in entries if entry[1]._message.actor_name in loop_names]
         on_threads = [entry for entry in entries if entry[1]._message.actor_name not in loop_names]
+        if origin is not None:
+            origin.slow_start.observe(has_plain=bool(on_threads))
         if on_threads:
             self.work_queue.add(on_threads)
         if on_loop:
@@ -268,14 +272,13 @@ class Worker:
                     on_loop = True
                 else:
                     on_threads = True
-        free = 0
-        if on_threads or not on_loop:
-            free += max(0, len(self.workers) - self.work_queue.unfinished)
+        free = on_free_threads = max(0, len(self.workers) - self.work_queue.unfinished)
         if on_loop:
-            free += self._loop_runner().free_slots
+            free = self._loop_runner().free_slots
         if on_loop and on_threads:
             # They may all be for the threads, and must not pile up there while slots stay free.
-            free = min(free, max(0, MAX_PREFETCH - self.work_queue.qsize()))
+            may_wait = consumer.slow_start.allowance - self.work_queue.qsize()
+            free = max(on_free_threads, min(free + on_free_threads, may_wait))
         return free
 
     # -- parts

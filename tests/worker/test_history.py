@@ -10,7 +10,7 @@ from dramatiq import group, pipeline
 from dramatiq.broker import Broker
 from dramatiq.history import AttemptOutcome, History, HistorySelection, HistoryStore
 from dramatiq.history.arguments import REDACTED
-from dramatiq.middleware import GroupCallbacks, Middleware, MiddlewareError, SkipMessage
+from dramatiq.middleware import GroupCallbacks, Middleware, MiddlewareError, Retries, SkipMessage
 from dramatiq.rate_limits.backends import StubBackend
 from dramatiq.testing.waiting import wait_until
 
@@ -114,6 +114,20 @@ def test_what_is_given_up_has_failed(recording, kind):
     [group] = recording.broker.history.failures()
     assert ("fails", "ValueError", 1) == (group.actor_name, group.exception, group.count)
     assert "no" == group.sample.error
+
+
+def test_what_nobody_retries_has_failed_though_it_is_no_dead_letter(recording):
+    def work():
+        raise ValueError("no")
+
+    recording.actor(work)
+    [retries] = [each for each in recording.broker.middleware if isinstance(each, Retries)]
+    recording.broker.middleware.remove(retries)
+    recording.broker.actors["work"].send()
+
+    [attempt] = recording.run()
+
+    assert (AttemptOutcome.FAILED, "ValueError") == (attempt.outcome, attempt.exception)
 
 
 def test_what_is_skipped_is_recorded_as_that(recording, kind):

@@ -17,8 +17,7 @@ import dramatiq
 from dramatiq import group, pipeline
 from dramatiq.brokers.sqlite import SQLiteBroker
 from dramatiq.brokers.stub import StubBroker
-from dramatiq.integrations import opentelemetry as module
-from dramatiq.integrations.opentelemetry import OpenTelemetry
+from dramatiq.integrations.opentelemetry import OpenTelemetry, measurements, middleware
 from dramatiq.middleware import AsyncIO, GroupCallbacks, Middleware, SkipMessage
 from dramatiq.rate_limits.backends import StubBackend
 from dramatiq.testing.waiting import wait_until
@@ -379,7 +378,7 @@ def test_a_send_that_fails_is_not_reported_and_not_kept(tracing, monkeypatch):
         def before_enqueue(self, broker, message, delay):
             raise dramatiq.middleware.MiddlewareError("closed")
 
-    monkeypatch.setattr(module, "MAX_SENDING", 3)
+    monkeypatch.setattr(middleware, "MAX_SENDING", 3)
     actor = tracing.actor(print)
     tracing.broker.add_middleware(Refuse())
     for _ in range(10):
@@ -416,10 +415,10 @@ def test_durations_waits_and_sends_are_measured(tracing, kind):
 
 def test_a_delay_is_no_waiting(tracing, monkeypatch):
     sent_at = 5_000_000_000_000
-    monkeypatch.setattr(module, "current_millis", lambda: sent_at)
+    monkeypatch.setattr(measurements, "current_millis", lambda: sent_at)
     tracing.actor(print).send_with_options(args=("late",), delay=5)
 
-    monkeypatch.setattr(module, "current_millis", lambda: sent_at + 5 + 2_000)
+    monkeypatch.setattr(measurements, "current_millis", lambda: sent_at + 5 + 2_000)
     tracing.run()
 
     [wait] = tracing.points("dramatiq.wait.duration")
@@ -436,7 +435,7 @@ def test_what_a_retry_has_waited_counts_from_when_it_was_due(tracing, monkeypatc
     message = tracing.actor(work, max_retries=1).send_with_options(min_backoff=1, max_backoff=1)
     # Asked as the first attempt starts, as the retry is sent, and as that starts.
     clock = iter(message.message_timestamp + seconds * 1_000 for seconds in (10, 100, 103))
-    monkeypatch.setattr(module, "current_millis", lambda: next(clock))
+    monkeypatch.setattr(measurements, "current_millis", lambda: next(clock))
     tracing.run(2)
 
     [wait] = tracing.points("dramatiq.wait.duration")

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextvars
-import time
-import traceback
 from typing import TYPE_CHECKING, Any
 
-from ..common import current_millis
 from ..errors import ActorNotFound
 from ..logging import get_logger
 from ..middleware.middleware import Middleware
-from .arguments import REDACTED, describe_arguments, limit_end, limit_start
+from .arguments import REDACTED, describe_arguments
+from .course import attempt_of, begin, course_of, has_begun
 from .recorder import Recorder
-from .records import Attempt, AttemptOutcome
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
     from ..message import Message
     from ..worker import Worker
     from .arguments import Redact
+    from .records import Attempt
     from .store import HistoryStore
 
 __all__ = ["DEFAULT_HISTORY_TTL", "DEFAULT_MAX_RECORDS", "History", "history_of"]
@@ -28,41 +26,15 @@ __all__ = ["DEFAULT_HISTORY_TTL", "DEFAULT_MAX_RECORDS", "History", "history_of"
 DEFAULT_HISTORY_TTL = 86_400_000 * 7
 #: How many attempts are kept at most.
 DEFAULT_MAX_RECORDS = 100_000
-#: Characters of arguments, of an error's text and of a traceback that are kept.
+#: Characters of the encoded arguments that are kept.
 DEFAULT_ARGUMENTS_LIMIT = 2_000
-ERROR_LIMIT = 500
-TRACEBACK_LIMIT = 8_000
-#: Frames of a traceback that are looked at.
-TRACEBACK_FRAMES = 30
 #: The message option that tells in whose processing a message was sent.
 PARENT_OPTION = "parent_message_id"
-
-#: The attribute of a proxy that holds how its attempt goes.
-_COURSE = "_history_course"
 
 #: The id of the message that is being processed in this context.
 _current_id: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "dramatiq_history_current", default=None
 )
-
-
-class _Course:
-    """How the attempt goes that a proxy stands for; kept on the proxy between the hooks."""
-
-    __slots__ = ("duration_ms", "is_skipped", "number", "started_at", "started_at_s")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.started_at = current_millis()
-        self.started_at_s = time.perf_counter()
-        self.duration_ms: float | None = None
-        self.is_skipped = False
-
-    def end(self) -> float:
-        """Return how long it took; the first call decides."""
-        if self.duration_ms is None:
-            self.duration_ms = (time.perf_counter() - self.started_at_s) * 1_000
-        return self.duration_ms
 
 
 class History(Middleware):
@@ -140,7 +112,7 @@ class History(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Look at the clock."""
         _current_id.set(message.message_id)
-        _begin(message)
+        begin(message)
 
     def after_process_message(
         self,
@@ -151,11 +123,11 @@ class History(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Look at the clock again."""
-        _course_of(message).end()
+        course_of(message).end()
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """Look at the clock again."""
-        course = _course_of(message)
+        course = course_of(message)
         course.end()
         course.is_skipped = True
 
@@ -164,7 +136,7 @@ class History(Middleware):
 
         One that was only moved from a delay queue to its own has not been attempted.
         """
-        if _COURSE in vars(message):
+        if has_begun(message):
             self._record(broker, message)
 
     def before_nack(self, broker: Broker, message: MessageProxy) -> None:
@@ -180,7 +152,8 @@ class History(Middleware):
     def _record(self, broker: Broker, message: MessageProxy) -> None:
         _current_id.set(None)
         if self._has_store(broker):
-            self._recorder.put(self._attempt_of(broker, message))
+            arguments = self._arguments_of(broker, message._message)
+            self._recorder.put(attempt_of(message, arguments, message.options.get(PARENT_OPTION)))
 
     def _has_store(self, broker: Broker) -> bool:
         if self._store is None and not self._is_off:
@@ -194,30 +167,6 @@ class History(Middleware):
     def _write(self, attempts: list[Attempt]) -> None:
         assert self._store is not None  # noqa: S101 (nothing is recorded before)
         self._store.add(attempts, ttl=self.ttl, max_records=self.max_records)
-
-    def _attempt_of(self, broker: Broker, message: MessageProxy) -> Attempt:
-        course = _course_of(message)
-        envelope = message._message
-        options = envelope.options
-        exception = message._exception
-        name, error, lines = (None, None, None) if exception is None else _describe(exception)
-        return Attempt(
-            message_id=_storable(envelope.message_id),
-            actor_name=_storable(envelope.actor_name),
-            queue_name=_storable(envelope.queue_name),
-            outcome=_outcome_of(message, course),
-            number=course.number,
-            sent_at=int(envelope.message_timestamp),
-            started_at=course.started_at,
-            ended_at=current_millis(),
-            duration_ms=round(course.end(), 3),
-            arguments=self._arguments_of(broker, envelope),
-            exception=name,
-            error=error,
-            traceback=lines,
-            parent_id=_id_in(options.get(PARENT_OPTION)),
-            group_id=_id_in(options.get("group_completion_uuid")),
-        )
 
     def _arguments_of(self, broker: Broker, message: Message[Any]) -> str:
         try:
@@ -241,20 +190,6 @@ class History(Middleware):
             return REDACTED
 
 
-def _begin(message: MessageProxy) -> _Course:
-    """Note that an attempt begins."""
-    retries = message.options.get("retries")
-    course = vars(message)[_COURSE] = _Course(retries + 1 if isinstance(retries, int) else 1)
-    return course
-
-
-def _course_of(message: MessageProxy) -> _Course:
-    """Return how the attempt of a message goes."""
-    course: _Course | None = vars(message).get(_COURSE)
-    # One that an earlier hook refused, or whose actor is unknown, has begun and ended at once.
-    return _begin(message) if course is None else course
-
-
 def history_of(broker: Broker) -> HistoryStore:
     """Return the store of a broker's `History` middleware; see `Broker.history`.
 
@@ -267,36 +202,4 @@ def history_of(broker: Broker) -> HistoryStore:
     raise RuntimeError(
         "The broker keeps no history. Have it recorded, before actors are declared: "
         "broker.add_middleware(dramatiq.history.History())."
-    )
-
-
-def _outcome_of(message: MessageProxy, course: _Course) -> AttemptOutcome:
-    if message.failed:
-        return AttemptOutcome.FAILED
-    if course.is_skipped:
-        return AttemptOutcome.SKIPPED
-    return AttemptOutcome.DONE if message._exception is None else AttemptOutcome.RETRIED
-
-
-def _storable(text: str) -> str:
-    """Return a text that every store takes: what is no character is written as an escape."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
-
-
-def _id_in(value: Any) -> str | None:
-    """Return an id out of a message's options, which may hold anything."""
-    return _storable(value) if isinstance(value, str) else None
-
-
-def _describe(exception: BaseException) -> tuple[str, str, str]:
-    """Return the name of an exception's class, its text and its traceback."""
-    lines = traceback.format_exception(exception, limit=-TRACEBACK_FRAMES)
-    try:
-        text = str(exception)
-    except Exception:  # it is the application's own
-        text = "(its text cannot be had)"
-    return (
-        type(exception).__name__,
-        limit_end(text, ERROR_LIMIT),
-        limit_start("".join(lines), TRACEBACK_LIMIT),
     )

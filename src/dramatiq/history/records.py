@@ -21,7 +21,7 @@ class AttemptOutcome(enum.Enum):
 
     #: The actor returned.
     DONE = "done"
-    #: Given up: the message is a dead letter.
+    #: Given up: the message is a dead letter, or gone where there is no `Retries` middleware.
     FAILED = "failed"
     #: The actor raised, and the message is to run again.
     RETRIED = "retried"

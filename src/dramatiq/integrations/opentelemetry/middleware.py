@@ -1,4 +1,4 @@
-"""Traces and metrics by OpenTelemetry, with its conventions for messaging.
+"""The spans, and who is whose parent.
 
 A message carries the context in which it was sent in its options, under the names that the
 propagator uses: ``traceparent`` and what goes with it. It keeps that over delays and retries, so
@@ -7,25 +7,26 @@ that each attempt is a span that leads back to the one that sent it.
 
 from __future__ import annotations
 
-import os
+import contextvars
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-try:
-    from opentelemetry import context, metrics, propagate, trace
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        "The OpenTelemetry middleware needs the package opentelemetry-api: "
-        "pip install 'dramatiq[otel]'",
-        name=missing.name,
-    ) from None
-import contextvars
-
+from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from ..common import current_millis, q_name
-from ..middleware.middleware import Middleware
+from ...middleware.middleware import Middleware
+from .conventions import (
+    DELAY,
+    DESTINATION,
+    ERROR_TYPE,
+    MESSAGE_ID,
+    RETRIES,
+    Conventions,
+    error_type_of,
+    integer,
+)
+from .measurements import Measurements, note_due
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -33,41 +34,13 @@ if TYPE_CHECKING:
     from opentelemetry.propagators.textmap import TextMapPropagator
     from opentelemetry.trace import Span, TracerProvider
 
-    from ..broker import Broker, MessageProxy
-    from ..message import Message
+    from ...broker import Broker, MessageProxy
+    from ...message import Message
 
 __all__ = ["OpenTelemetry"]
 
-# The attributes, as of the conventions 1.30, which still count as in development:
-# https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
-SYSTEM = "messaging.system"
-OPERATION_NAME = "messaging.operation.name"
-OPERATION_TYPE = "messaging.operation.type"
-DESTINATION = "messaging.destination.name"
-MESSAGE_ID = "messaging.message.id"
-ERROR_TYPE = "error.type"
-#: What the conventions up to 1.24 had in place of the two above.
-OLD_OPERATION = "messaging.operation"
-#: The names that the operations had there.
-OLD_NAMES = {"send": "publish", "process": "process"}
-# No convention knows these.
-ACTOR = "dramatiq.actor"
-RETRIES = "dramatiq.retries"
-DELAY = "dramatiq.delay_ms"
-
-#: Environment variable by which users ask for old attributes beside the new ones.
-OPT_IN_VARIABLE = "OTEL_SEMCONV_STABILITY_OPT_IN"
-#: Upper bounds of the buckets of both histograms, in seconds, as the conventions advise; and some
-#: more, for messages may run and wait longer than requests do.
-BUCKETS_S = (
-    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
-    *(30, 60, 300, 1_800, 3_600),
-)
 #: Most sends whose end is awaited. One that failed never ends, and is forgotten in time.
 MAX_SENDING = 10_000
-
-#: The message option that tells when a delayed message is due, in UNIX epoch milliseconds.
-DUE_OPTION = "otel_due_at"
 #: The attribute of a proxy that holds its attempt.
 _ATTEMPT = "_opentelemetry_attempt"
 
@@ -124,29 +97,11 @@ class OpenTelemetry(Middleware):
         self.is_child = is_child
         self._tracer = trace.get_tracer("dramatiq", tracer_provider=tracer_provider)
         self._propagator = propagator
-        opted_in = os.environ.get(OPT_IN_VARIABLE, "").split(",")
-        self._adds_old_names = "messaging/dup" in {each.strip() for each in opted_in}
+        self._conventions = Conventions()
+        self._measurements = Measurements(meter_provider)
         #: Guards ``_sending``: the messages that are being sent, by their place in memory.
         self._mutex = threading.Lock()
         self._sending: dict[int, tuple[Message[Any], Span]] = {}
-        meter = metrics.get_meter("dramatiq", meter_provider=meter_provider)
-        self._durations = meter.create_histogram(
-            "messaging.process.duration",
-            unit="s",
-            description="Duration of processing a message.",
-            explicit_bucket_boundaries_advisory=BUCKETS_S,
-        )
-        self._waits = meter.create_histogram(
-            "dramatiq.wait.duration",
-            unit="s",
-            description="How long messages waited from when they were due.",
-            explicit_bucket_boundaries_advisory=BUCKETS_S,
-        )
-        self._sent = meter.create_counter(
-            "messaging.client.sent.messages",
-            unit="{message}",
-            description="Number of messages sent.",
-        )
 
     # -- sending
 
@@ -156,9 +111,9 @@ class OpenTelemetry(Middleware):
         A retry, and a message that only moves from a delay queue to its own, carries one already.
         """
         if self._carried(message):
-            _note_due(message, delay)
+            note_due(message, delay)
             return
-        attributes = self._attributes(broker, message, "send")
+        attributes = self._conventions.attributes(broker, message, "send")
         if delay is not None:
             attributes[DELAY] = delay
         parent = self._sender()
@@ -172,7 +127,7 @@ class OpenTelemetry(Middleware):
         self._propagator_in_use.inject(carrier, context=trace.set_span_in_context(span, parent))
         if carrier:
             message.options.update(carrier)
-            _note_due(message, delay)
+            note_due(message, delay)
         with self._mutex:
             self._sending[id(message)] = message, span
             if len(self._sending) > MAX_SENDING:
@@ -184,7 +139,7 @@ class OpenTelemetry(Middleware):
             _, span = self._sending.pop(id(message), (None, None))
         if span is not None:
             span.end()
-            self._sent.add(1, self._attributes(broker, message, "send"))
+            self._measurements.sent(self._conventions.attributes(broker, message, "send"))
 
     @property
     def _propagator_in_use(self) -> TextMapPropagator:
@@ -211,7 +166,7 @@ class OpenTelemetry(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Start the span of an attempt, and make it the current one."""
-        attributes = self._attributes(broker, message, "process")
+        attributes = self._conventions.attributes(broker, message, "process")
         sent_in = self._propagator_in_use.extract(self._carried(message), context=context.Context())
         sender = trace.get_current_span(sent_in).get_span_context()
         is_linked = sender.is_valid and not self.is_child
@@ -225,15 +180,13 @@ class OpenTelemetry(Middleware):
             attributes={
                 **attributes,
                 MESSAGE_ID: message.message_id,
-                RETRIES: _integer(message.options.get("retries")) or 0,
+                RETRIES: integer(message.options.get("retries")) or 0,
             },
         )
         _last_span.set(span)
         token = context.attach(trace.set_span_in_context(span, parent))
         vars(message)[_ATTEMPT] = _Attempt(span, token, attributes)
-        if (due_at := _due_at(message)) is not None:
-            waited_s = max(0, current_millis() - due_at) / 1_000
-            self._waits.record(waited_s, attributes)
+        self._measurements.started(message, attributes)
 
     def after_process_message(
         self,
@@ -259,59 +212,11 @@ class OpenTelemetry(Middleware):
         context.detach(attempt.token)
         attributes = attempt.attributes
         if exception is not None:
-            error_type = _name_of(type(exception))
+            error_type = error_type_of(type(exception))
             attributes = {**attributes, ERROR_TYPE: error_type}
             attempt.span.set_attribute(ERROR_TYPE, error_type)
             attempt.span.record_exception(exception)
             description = f"{type(exception).__name__}: {exception}"
             attempt.span.set_status(Status(StatusCode.ERROR, description))
         attempt.span.end()
-        self._durations.record(duration_s, attributes)
-
-    def _attributes(
-        self, broker: Broker, message: Message[Any] | MessageProxy, operation: str
-    ) -> dict[str, Any]:
-        """Return what spans and measurements of a message have in common."""
-        attributes = {
-            SYSTEM: _system_of(type(broker)),
-            OPERATION_NAME: operation,
-            OPERATION_TYPE: operation,
-            DESTINATION: q_name(message.queue_name),
-            ACTOR: message.actor_name,
-        }
-        if self._adds_old_names:
-            attributes[OLD_OPERATION] = OLD_NAMES[operation]
-        return attributes
-
-
-def _system_of(broker_class: type[Broker]) -> str:
-    """Return the name of what keeps the messages: ``redis`` for a `RedisBroker`."""
-    for each in broker_class.__mro__:
-        if each.__module__.startswith("dramatiq.brokers."):
-            return each.__name__.removesuffix("Broker").lower()
-    return "dramatiq"
-
-
-def _note_due(message: Message[Any], delay: int | None) -> None:
-    """Have a message tell when it is due; its eta is gone by the time it runs."""
-    if delay is not None:
-        message.options[DUE_OPTION] = current_millis() + delay
-
-
-def _due_at(message: MessageProxy) -> int | None:
-    """Return from when on a message has waited; None where that is not known."""
-    due_at = _integer(message.options.get(DUE_OPTION))
-    if due_at is None and message.options.get("retries"):
-        return None  # sent by somebody else, and it waited between its attempts
-    return int(message.message_timestamp) if due_at is None else due_at
-
-
-def _integer(value: Any) -> int | None:
-    """Return a number out of a message's options, which may hold anything."""
-    return int(value) if isinstance(value, int | float) else None
-
-
-def _name_of(exception_class: type[BaseException]) -> str:
-    name = exception_class.__qualname__
-    module = exception_class.__module__
-    return name if module == "builtins" else f"{module}.{name}"
+        self._measurements.ended(duration_s, attributes)

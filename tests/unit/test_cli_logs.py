@@ -11,7 +11,7 @@ import pytest
 
 from dramatiq.cli import LOGFORMAT, VERBOSITY, setup_parent_logging
 from dramatiq.cli.channel import BootReport, ReportReader
-from dramatiq.cli.logs import (
+from dramatiq.cli.log_pipes import (
     LONGEST_LINE,
     LogReader,
     PipeWriter,

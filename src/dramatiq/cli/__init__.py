@@ -10,15 +10,14 @@ from .child import fork_process, worker_process
 from .command import main
 from .failures import RET_CONNECT, RET_IMPORT, RET_KILLED, RET_OK, RET_PIDFILE
 from .imports import import_broker, import_object
+from .log_pipes import BUFSIZE, watch_logs
 from .logs import (
-    BUFSIZE,
     LOGFORMAT,
     VERBOSITY,
     make_logging_setup,
     setup_fork_logging,
     setup_parent_logging,
     setup_worker_logging,
-    watch_logs,
 )
 from .parser import (
     CPUS,

@@ -21,14 +21,8 @@ from .calls import first_steps
 from .channel import BootReport, die_with_supervisor
 from .failures import RET_KILLED, RET_OK, exit_code_for, explain, refuse_warnings
 from .imports import import_first_word, import_object
-from .logs import (
-    LineStream,
-    is_json,
-    log_level,
-    open_log_pipe,
-    setup_fork_logging,
-    setup_worker_logging,
-)
+from .log_pipes import LineStream, open_log_pipe
+from .logs import is_json, log_level, setup_fork_logging, setup_worker_logging
 from .looks import Looks
 from .signals import (
     CHILD_ECHO_WINDOW_S,

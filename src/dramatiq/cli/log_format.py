@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from ..middleware import CurrentMessage
-from .logs import LineStream
+from .log_pipes import LineStream
 
 if TYPE_CHECKING:
     from typing import TextIO

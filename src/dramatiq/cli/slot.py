@@ -12,7 +12,7 @@ from selectors import EVENT_READ
 from typing import TYPE_CHECKING, Any
 
 from .channel import BootReport, ChildChannel, ReportReader
-from .logs import watch_logs
+from .log_pipes import watch_logs
 from .preload import preload
 from .signals import signals_blocked
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from selectors import BaseSelector
 
     from .channel import Closeable, Note
-    from .logs import LogReader
+    from .log_pipes import LogReader
     from .restart import RestartHistory
     from .sink import LogSink
 

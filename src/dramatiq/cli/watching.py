@@ -17,7 +17,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from .channel import BootReport, die_with_supervisor
-from .logs import make_logging_setup, open_log_pipe
+from .log_pipes import open_log_pipe
+from .logs import make_logging_setup
 from .signals import try_unblock_signals
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ def test_run_starts_anew_on_hangup_as_it_was_started(write_module, run):
     program = run("run", "app", "-p", "1", "-t", "1").wait_until_ready()
     program.send(signal.SIGHUP).wait_for(f"boot of {program.pid}", 2).wait_until_ready(2)
 
-    assert program.output.count("1 process x 1 thread") == 2
+    program.wait_for("1 process x 1 thread", 2)
     assert program.stop() == 0
 
 
@@ -83,12 +83,12 @@ def test_dev_runs_one_process_on_the_embedded_broker_and_tells_what_to_do(write_
 
     program = run("dev", "app").wait_until_ready()
 
+    program.wait_for("dramatiq enqueue app add LEFT RIGHT")
     assert "1 process x 8 threads" in program.output
     assert f"SQLiteBroker at sqlite:///{program.directory.resolve() / 'dramatiq.db'}" in (
         program.output
     )
     assert "queue default: add, fail" in program.output
-    assert "dramatiq enqueue app add LEFT RIGHT" in program.output
     assert program.stop() == 0
 
 
@@ -96,7 +96,7 @@ def test_dev_tells_the_same_after_a_reload(write_module, run):
     write_module("app", EMBEDDED, preamble="")
 
     program = run("dev", "app").wait_until_ready()
-    program.send(signal.SIGHUP).wait_until_ready(2)
+    program.send(signal.SIGHUP).wait_until_ready(2).wait_for("send a message: ", 2)
 
     lines = [line for line in program.output.splitlines() if "send a message: " in line]
     first, second = (line.partition("send a message: ")[2] for line in lines)

@@ -8,11 +8,12 @@ import time
 import pytest
 
 from dramatiq.message import Message
-from tests.chaos.harness import Site, open_site
+from tests.chaos.harness import open_site
 from tests.chaos.program import declare
+from tests.chaos.rabbitmq_harness import RabbitmqSite, figures_of
 from tests.chaos.redis_harness import IS_FULL, SEED, now_ns, show
 from tests.proxy import Proxy
-from tests.rabbitmq import QuickBroker, delete_queues, read_all
+from tests.rabbitmq import read_all
 from tests.servers import RabbitmqServer
 
 #: How often the server is killed, and seconds between two kills.
@@ -39,55 +40,6 @@ FAILPOINTS = [
 ]
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-
-
-class RabbitmqSite(Site):
-    """A site on a RabbitMQ server."""
-
-    def __init__(self, directory, server, url=None):
-        super().__init__(directory)
-        self.database = url or server.url
-        self.observer = QuickBroker(url=server.url)
-        self.observer.declare_queue("default", ensure=True)
-
-    def clean_up(self):
-        super().clean_up()
-        delete_queues(self.observer)
-        self.observer.close()
-
-    def counts(self):
-        """Return how many messages are ready, delayed, held and dead; held ones are not told."""
-        ready, delayed, dead = self.observer.topology.count_queue("default")
-        return [ready, delayed, 0, dead]
-
-    def finish(self):
-        """Wait until all that was sent has ended."""
-        self.wait_until(lambda: not self.lost(), "all that was accepted has ended", 60)
-        self.wait_until_drained(60)
-
-    def wait_for_work(self, after_ns, timeout_s=30):
-        """Wait until something starts after a moment; return how many seconds after it."""
-
-        def starts():
-            entries = self.ledger.entries()
-            return [e.at_ns for e in entries if e.kind == "start" and e.at_ns > after_ns]
-
-        self.wait_until(starts, "work goes on", timeout_s)
-        return (min(starts()) - after_ns) / 1e9
-
-    def lost(self):
-        """Return what was accepted by the producers' account and has not ended."""
-        return set(self.ledger.numbers("sent")) - set(self.ledger.numbers("end"))
-
-
-def figures_of(site, **more):
-    return {
-        "sent": site.ledger.count("sent"),
-        "unknown": site.ledger.count("unknown"),
-        "lost": len(site.lost()),
-        "duplicates": len(site.ledger.duplicates()),
-        **more,
-    }
 
 
 def test_a_server_that_is_killed_again_and_again_loses_nothing(tmp_path, capsys):

@@ -9,7 +9,7 @@ from ...common import compute_backoff
 from ...errors import BrokerConnectionError, ConnectionClosed
 from ...failpoints import hit
 from .failures import RabbitmqBlocked
-from .publisher import publisher_of
+from .publisher import Refused, publisher_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,27 +67,24 @@ class Sender:
                     raise
                 self._wait(never, attempts)
                 continue
-            remaining = refused + remaining[len(window) :]
-            if refused:
+            remaining = refused.messages + remaining[len(window) :]
+            if refused.messages:
                 attempts += 1
                 if attempts >= MAX_ENQUEUE_ATTEMPTS:
-                    raise ConnectionClosed(
-                        f"RabbitMQ refuses messages for queue {refused[0].queue_name!r}. Is a "
-                        "limit on its length reached, or is it deleted again and again?"
-                    )
-                for name in {each.queue_name for each in refused}:
+                    raise ConnectionClosed(_why(refused))
+                for name in refused.missing:
                     self._topology.forget(name)
-                if attempts > 1:
+                if attempts > 1 or not refused.missing:
                     self._wait(never, attempts)
 
-    def _publish(self, window: list[Outgoing], confirms: bool) -> list[Outgoing]:
+    def _publish(self, window: list[Outgoing], confirms: bool) -> Refused:
         for name in dict.fromkeys(each.queue_name for each in window):
             self._topology.ensure_any(name)
         hit("rabbitmq.publish.before")
         publisher = publisher_of(self._link.session())
         if not confirms:
             publisher.start(window)
-            return []
+            return Refused([], set())
         refused = publisher.publish(window)
         hit("rabbitmq.publish.after")
         return refused
@@ -97,6 +94,16 @@ class Sender:
             attempts - 1, factor=FIRST_WAIT_MS, max_backoff=LONGEST_WAIT_MS
         )
         never.wait(pause_ms / 1000)
+
+
+def _why(refused: Refused) -> str:
+    name = refused.messages[0].queue_name
+    if name in refused.missing:
+        return f"RabbitMQ has no queue {name!r} any more. Is it deleted again and again?"
+    return (
+        f"RabbitMQ refuses messages for queue {name!r}. Is a limit on its length reached, or are "
+        "most of the nodes down that hold it?"
+    )
 
 
 def _window(messages: Sequence[Outgoing]) -> int:

@@ -14,6 +14,7 @@ import pika  # type: ignore[import-untyped]
 
 from ...errors import ConnectionClosed
 from .failures import explain
+from .frames import Writer
 from .session import reject
 
 if TYPE_CHECKING:
@@ -113,7 +114,9 @@ class _Outlet:
         self._number = 0
         self._unconfirmed: dict[int, tuple[_Batch, Outgoing]] = {}
         self._returned: set[str] = set()
+        self._session = session
         self._channel: Any = None
+        self._writer: Any = None
         try:
             self._channel = session.connection.channel(on_open_callback=self._opened)
         except Exception as error:
@@ -134,6 +137,7 @@ class _Outlet:
         channel.confirm_delivery(self._on_confirm, callback=self._confirming)
 
     def _confirming(self, _frame: Any) -> None:
+        self._writer = Writer(self._session.connection, self._channel)
         self._is_ready = True
         self._send_waiting()
 
@@ -144,9 +148,7 @@ class _Outlet:
                 for each in batch.messages:
                     self._number += 1
                     self._unconfirmed[self._number] = (batch, each)
-                    self._channel.basic_publish(
-                        "", each.queue_name, each.body, each.properties(), each.is_mandatory
-                    )
+                self._writer.publish(batch.messages)
             except Exception as error:
                 self._waiting = waiting[index:]
                 self._fail(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ...common import compute_backoff
@@ -22,6 +23,8 @@ __all__ = ["MAX_ENQUEUE_ATTEMPTS", "Sender"]
 
 #: How often storing a message is tried in all.
 MAX_ENQUEUE_ATTEMPTS = 6
+#: Seconds after which no third attempt is made: two may take that long if nobody answers.
+GIVE_UP_S = 15.0
 #: Milliseconds of the first and the longest wait between two attempts: 3 seconds in all at most.
 FIRST_WAIT_MS, LONGEST_WAIT_MS = 50, 1000
 #: Most messages, and most bytes of them, that are on their way to the server at a time.
@@ -54,6 +57,7 @@ class Sender:
         """
         remaining = list(messages)
         attempts = 0
+        began = time.monotonic()
         never = threading.Event()
         while remaining:
             window = remaining[: _window(remaining)]
@@ -61,10 +65,13 @@ class Sender:
                 refused = self._publish(window, confirms)
             except RabbitmqBlocked:
                 raise
-            except BrokerConnectionError:
+            except BrokerConnectionError as error:
                 attempts += 1
-                if attempts >= MAX_ENQUEUE_ATTEMPTS:
-                    raise
+                is_late = attempts > 1 and time.monotonic() - began >= GIVE_UP_S
+                if attempts >= MAX_ENQUEUE_ATTEMPTS or is_late:
+                    name = window[0].queue_name
+                    text = f"Messages for queue {name!r} may not have been stored. {error.message}"
+                    raise type(error)(text) from error
                 self._wait(never, attempts)
                 continue
             remaining = refused.messages + remaining[len(window) :]

@@ -22,6 +22,8 @@ KILLS, BETWEEN_KILLS_S = (6, 5.0) if IS_FULL else (1, 1.5)
 PER_SECOND = 500
 #: Seconds after the server's return within which work must go on.
 RESUME_BOUND_S = 10.0
+#: Seconds after which a worker must go on whose connection carries nothing any more.
+SILENCE_BOUND_S = 15.0
 #: How often all connections are closed, and seconds between two times.
 CLOSINGS, BETWEEN_CLOSINGS_S = (30, 2.0) if IS_FULL else (4, 0.7)
 
@@ -131,6 +133,35 @@ def test_connections_that_are_closed_again_and_again_run_nothing_twice(
 
             figures = figures_of(site, closings=CLOSINGS)
             show(capsys, "RabbitMQ connections that are closed", figures)
+            assert (figures["lost"], figures["duplicates"], figures["unknown"]) == (0, 0, 0), (
+                figures
+            )
+
+
+@pytest.mark.skipif(not IS_FULL, reason="silence takes long to notice: DRAMATIQ_CHAOS=full")
+def test_a_connection_that_carries_nothing_any_more_is_replaced_and_runs_nothing_twice(
+    tmp_path, rabbitmq_server, capsys
+):
+    with Proxy(rabbitmq_server.port, SEED) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"
+        with open_site(tmp_path, RabbitmqSite, server=rabbitmq_server, url=url) as site:
+            site.start_worker(threads=4)
+            site.database = rabbitmq_server.url
+            producer = site.start("produce", 0, 8000, 5, 200)
+            resumed = []
+            for _ in range(2):
+                site.wait_for_work(now_ns())
+                proxy.fall_silent()
+                # What is being run when it happens says nothing of the new connection.
+                resumed.append(round(1 + site.wait_for_work(now_ns() + 10**9), 2))
+            # From now on the server knows as well.
+            proxy.reset_all()
+            producer.wait(100)
+            site.finish()
+
+            figures = figures_of(site, resumed_after_s=resumed)
+            show(capsys, "RabbitMQ connections that are half-open", figures)
+            assert max(resumed) <= SILENCE_BOUND_S, figures
             assert (figures["lost"], figures["duplicates"], figures["unknown"]) == (0, 0, 0), (
                 figures
             )

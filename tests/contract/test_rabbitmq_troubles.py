@@ -98,10 +98,18 @@ def test_a_server_that_does_not_let_us_in_is_told_of_without_the_password(
     broker.close()
 
 
-def test_servers_are_tried_in_their_order(rabbitmq_server, proxy):
-    down = f"amqp://127.0.0.1:{free_port()}"
-    through_proxy = f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"
-    broker = QuickBroker(url=f"{down};{through_proxy};{rabbitmq_server.url}")
+def several(down, *up):
+    """Return the ways to name servers in an order, as keywords of a broker."""
+    urls = [f"amqp://guest:guest@127.0.0.1:{port}/%2F" for port in (down, *up)]
+    dictionaries = [{"host": "127.0.0.1", "port": port} for port in (down, *up)]
+    return {"text": {"url": "; ".join(urls)}, "list": {"url": urls}} | {
+        "parameters": {"parameters": dictionaries}
+    }
+
+
+@pytest.mark.parametrize("way", ["text", "list", "parameters"])
+def test_servers_are_tried_in_their_order(rabbitmq_server, proxy, way):
+    broker = QuickBroker(**several(free_port(), proxy.port, rabbitmq_server.port)[way])
     broker.enqueue(message(1))
     assert proxy.accepted == 1
 

@@ -36,7 +36,7 @@ ANSWER_TIMEOUT_S = 20.0
 #: Seconds between two looks at whether anything arrives, and how many looks in a row may find
 #: nothing. From the first on the server has something to answer. Looks are counted, not time: of a
 #: process that was stopped, or whose interpreter was held, the server's answer waits in the socket.
-PROBE_S, MAX_SILENT_PROBES = 2.5, 4
+PROBE_S, MAX_SILENT_PROBES = 2.0, 4
 #: Seconds to wait for one that has said that it takes no messages at present.
 BLOCKED_TIMEOUT_S = 5.0
 

@@ -101,7 +101,9 @@ def test_whatever_a_worker_is_about_to_do_when_it_dies_another_does(
         broker = site.make_broker()
         actors = declare(broker, site.ledger.path)
         actors["fail_once"].send_many([(number,) for number in range(20)])
-        actors["work"].send_many([(number,) for number in range(20, 30)], delay=2500)
+        # Only what is due in more than two seconds is parked, and the worker has to start first.
+        delay = 8000 if "park" in failpoint else 2500
+        actors["work"].send_many([(number,) for number in range(20, 30)], delay=delay)
         actors["fail"].send_many([(number,) for number in range(30, 35)])
 
         dying = site.start("work", 2, failpoints=failpoint)

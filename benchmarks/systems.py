@@ -151,6 +151,15 @@ SYSTEMS = (
         ready_line=READY_LINE,
         is_default=False,
     ),
+    System(
+        "dramatiq2_rabbitmq:tuned",
+        "peer",
+        "dramatiq",
+        DRAMATIQ2_RABBITMQ,
+        environment={"dramatiq_queue_prefetch": "200"},
+        ready_line=READY_LINE,
+        is_default=False,
+    ),
 )
 
 

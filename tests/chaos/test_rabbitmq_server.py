@@ -8,11 +8,12 @@ import time
 import pytest
 
 from dramatiq.message import Message
-from tests.chaos.harness import Site, open_site
+from tests.chaos.harness import open_site
 from tests.chaos.program import declare
+from tests.chaos.rabbitmq_harness import RabbitmqSite, figures_of
 from tests.chaos.redis_harness import IS_FULL, SEED, now_ns, show
 from tests.proxy import Proxy
-from tests.rabbitmq import QuickBroker, delete_queues, read_all
+from tests.rabbitmq import read_all
 from tests.servers import RabbitmqServer
 
 #: How often the server is killed, and seconds between two kills.
@@ -21,6 +22,8 @@ KILLS, BETWEEN_KILLS_S = (6, 5.0) if IS_FULL else (1, 1.5)
 PER_SECOND = 500
 #: Seconds after the server's return within which work must go on.
 RESUME_BOUND_S = 10.0
+#: Seconds after which a worker must go on whose connection carries nothing any more.
+SILENCE_BOUND_S = 15.0
 #: How often all connections are closed, and seconds between two times.
 CLOSINGS, BETWEEN_CLOSINGS_S = (30, 2.0) if IS_FULL else (4, 0.7)
 
@@ -39,55 +42,6 @@ FAILPOINTS = [
 ]
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
-
-
-class RabbitmqSite(Site):
-    """A site on a RabbitMQ server."""
-
-    def __init__(self, directory, server, url=None):
-        super().__init__(directory)
-        self.database = url or server.url
-        self.observer = QuickBroker(url=server.url)
-        self.observer.declare_queue("default", ensure=True)
-
-    def clean_up(self):
-        super().clean_up()
-        delete_queues(self.observer)
-        self.observer.close()
-
-    def counts(self):
-        """Return how many messages are ready, delayed, held and dead; held ones are not told."""
-        ready, delayed, dead = self.observer.topology.count_queue("default")
-        return [ready, delayed, 0, dead]
-
-    def finish(self):
-        """Wait until all that was sent has ended."""
-        self.wait_until(lambda: not self.lost(), "all that was accepted has ended", 60)
-        self.wait_until_drained(60)
-
-    def wait_for_work(self, after_ns, timeout_s=30):
-        """Wait until something starts after a moment; return how many seconds after it."""
-
-        def starts():
-            entries = self.ledger.entries()
-            return [e.at_ns for e in entries if e.kind == "start" and e.at_ns > after_ns]
-
-        self.wait_until(starts, "work goes on", timeout_s)
-        return (min(starts()) - after_ns) / 1e9
-
-    def lost(self):
-        """Return what was accepted by the producers' account and has not ended."""
-        return set(self.ledger.numbers("sent")) - set(self.ledger.numbers("end"))
-
-
-def figures_of(site, **more):
-    return {
-        "sent": site.ledger.count("sent"),
-        "unknown": site.ledger.count("unknown"),
-        "lost": len(site.lost()),
-        "duplicates": len(site.ledger.duplicates()),
-        **more,
-    }
 
 
 def test_a_server_that_is_killed_again_and_again_loses_nothing(tmp_path, capsys):
@@ -181,6 +135,35 @@ def test_connections_that_are_closed_again_and_again_run_nothing_twice(
 
             figures = figures_of(site, closings=CLOSINGS)
             show(capsys, "RabbitMQ connections that are closed", figures)
+            assert (figures["lost"], figures["duplicates"], figures["unknown"]) == (0, 0, 0), (
+                figures
+            )
+
+
+@pytest.mark.skipif(not IS_FULL, reason="silence takes long to notice: DRAMATIQ_CHAOS=full")
+def test_a_connection_that_carries_nothing_any_more_is_replaced_and_runs_nothing_twice(
+    tmp_path, rabbitmq_server, capsys
+):
+    with Proxy(rabbitmq_server.port, SEED) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"
+        with open_site(tmp_path, RabbitmqSite, server=rabbitmq_server, url=url) as site:
+            site.start_worker(threads=4)
+            site.database = rabbitmq_server.url
+            producer = site.start("produce", 0, 8000, 5, 200)
+            resumed = []
+            for _ in range(2):
+                site.wait_for_work(now_ns())
+                proxy.fall_silent()
+                # What is being run when it happens says nothing of the new connection.
+                resumed.append(round(1 + site.wait_for_work(now_ns() + 10**9), 2))
+            # From now on the server knows as well.
+            proxy.reset_all()
+            producer.wait(100)
+            site.finish()
+
+            figures = figures_of(site, resumed_after_s=resumed)
+            show(capsys, "RabbitMQ connections that are half-open", figures)
+            assert max(resumed) <= SILENCE_BOUND_S, figures
             assert (figures["lost"], figures["duplicates"], figures["unknown"]) == (0, 0, 0), (
                 figures
             )

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from dramatiq.brokers.rabbitmq import frames
 from dramatiq.common import current_millis
 from dramatiq.delivery import Outcome, Settlement
 from dramatiq.message import Message
@@ -174,6 +175,21 @@ def test_what_cannot_be_decoded_is_kept_as_it_is_from_the_delay_queue_too(broker
     assert properties.headers["x-dramatiq-reason"].startswith("DecodeError")
     assert broker.get_queue_message_counts("default") == (0, 0, 1)
     consumer.close()
+
+
+@pytest.mark.parametrize("output", [frames.OUTPUT, "no_such_method"])
+def test_messages_of_any_length_are_the_same_whichever_way_they_are_written(
+    broker, monkeypatch, output
+):
+    monkeypatch.setattr(frames, "OUTPUT", output)
+    # A frame holds 128 KiB, with what is around its content.
+    texts = ["", "b" * 131_000, "c" * 131_072, "d" * 300_000]
+
+    sent = broker.enqueue_many([message(text, options={"broker_priority": 2}) for text in texts])
+
+    found = read_all(broker, "default")
+    assert [body for body, _ in found] == [each.encode() for each in sent]
+    assert {properties.priority for _, properties in found} == {2}
 
 
 def test_large_messages_are_sent_few_at_a_time(broker):

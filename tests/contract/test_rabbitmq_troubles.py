@@ -12,7 +12,7 @@ from contextlib import closing
 import pytest
 
 import dramatiq
-from dramatiq.brokers.rabbitmq import RabbitmqBroker, session
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, sending, session
 from dramatiq.delivery import Outcome, Settlement
 from dramatiq.errors import ConnectionClosed, ConnectionFailed
 from dramatiq.message import Message
@@ -98,10 +98,18 @@ def test_a_server_that_does_not_let_us_in_is_told_of_without_the_password(
     broker.close()
 
 
-def test_servers_are_tried_in_their_order(rabbitmq_server, proxy):
-    down = f"amqp://127.0.0.1:{free_port()}"
-    through_proxy = f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"
-    broker = QuickBroker(url=f"{down};{through_proxy};{rabbitmq_server.url}")
+def several(down, *up):
+    """Return the ways to name servers in an order, as keywords of a broker."""
+    urls = [f"amqp://guest:guest@127.0.0.1:{port}/%2F" for port in (down, *up)]
+    dictionaries = [{"host": "127.0.0.1", "port": port} for port in (down, *up)]
+    return {"text": {"url": "; ".join(urls)}, "list": {"url": urls}} | {
+        "parameters": {"parameters": dictionaries}
+    }
+
+
+@pytest.mark.parametrize("way", ["text", "list", "parameters"])
+def test_servers_are_tried_in_their_order(rabbitmq_server, proxy, way):
+    broker = QuickBroker(**several(free_port(), proxy.port, rabbitmq_server.port)[way])
     broker.enqueue(message(1))
     assert proxy.accepted == 1
 
@@ -156,6 +164,45 @@ def test_a_server_that_has_gone_silent_is_noticed(broker, proxy, direct, monkeyp
         (1,),
         (2,),
     }
+
+
+def test_a_server_that_takes_connections_and_never_answers_is_told_of(monkeypatch):
+    monkeypatch.setattr(sending, "GIVE_UP_S", 0)
+    with closing(socket.create_server(("127.0.0.1", 0))) as mute:
+        port = mute.getsockname()[1]
+        broker = RabbitmqBroker(host="127.0.0.1", port=port, stack_timeout=0.3)
+
+        with pytest.raises(ConnectionFailed, match=rf"queue 'default'.*127\.0\.0\.1:{port}"):
+            broker.enqueue(message())
+        broker.close()
+
+
+def test_a_consumer_notices_a_server_that_has_gone_silent(broker, proxy, direct, monkeypatch):
+    monkeypatch.setattr(session, "PROBE_S", 0.05)
+    consumer = broker.consume("default", prefetch=1)
+
+    proxy.fall_silent()
+    # The server may give one to the connection that is as good as dead.
+    direct.enqueue_many([message(1), message(2)])
+
+    (found,) = take(consumer, 1)
+    assert found.args in {(1,), (2,)}
+    assert proxy.accepted > 1
+    consumer.close()
+
+
+def test_a_silent_server_that_answers_is_left_alone(broker, proxy, monkeypatch):
+    monkeypatch.setattr(session, "PROBE_S", 0.02)
+    monkeypatch.setattr(session, "MAX_SILENT_PROBES", 500)
+    with closing(broker.consume("default", prefetch=1)) as consumer:
+        accepted, seen = proxy.accepted, proxy.requests
+
+        # It is asked again each time that it has answered.
+        wait_until(lambda: proxy.requests >= seen + 8)
+
+        broker.enqueue(message(1))
+        assert [each.args for each in take(consumer, 1)] == [(1,)]
+        assert proxy.accepted == accepted
 
 
 def test_a_server_short_of_memory_refuses_messages_and_is_emptied(
@@ -309,6 +356,18 @@ def test_workers_go_on_when_the_server_is_back(broker, proxy, direct, monkeypatc
         direct.join("default", timeout=10_000)
     finally:
         worker.stop()
+
+
+def test_an_actor_that_may_run_longer_than_the_server_waits_is_warned_of(direct, caplog):
+    limits = {"short": 60_000, "endless": float("inf"), "long": 7_200_000}
+    for name, time_limit in limits.items():
+        dramatiq.actor(print, broker=direct, actor_name=name, time_limit=time_limit)
+
+    for _ in range(2):
+        direct.consume("default").close()
+
+    (warning,) = [each for each in caplog.messages if "consumer_timeout" in each]
+    assert "'long' may run for 120 minutes" in warning
 
 
 # -- processes and threads

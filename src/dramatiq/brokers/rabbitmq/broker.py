@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 import time
@@ -36,6 +37,9 @@ __all__ = ["DEAD_MESSAGE_TTL", "RabbitmqBroker"]
 
 #: Milliseconds dead letters are kept: seven days, unless the environment says otherwise.
 DEAD_MESSAGE_TTL = getenv_int("dramatiq_dead_message_ttl") or 86_400_000 * 7
+#: Milliseconds after which RabbitMQ takes back what is not acknowledged, unless its configuration
+#: says otherwise.
+CONSUMER_TIMEOUT_MS = 30 * 60_000
 #: RabbitMQ's limit.
 HIGHEST_PRIORITY = 255
 
@@ -99,6 +103,8 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        #: Names of actors that were warned of.
+        self._warned: set[str] = set()
         self._done: dict[str, DoneWindow] = {}
         self._consumers: weakref.WeakSet[RabbitmqConsumer] = weakref.WeakSet()
         #: Tells what processes were running that have died.
@@ -192,10 +198,27 @@ class RabbitmqBroker(BlockingConnections, StoreBroker):
             BrokerConnectionError: If the server cannot be reached.
         """
         self.declare_queue(queue_name, ensure=True)
+        if queue_name not in self.delay_queues:
+            self._warn_of_long_actors(queue_name)
         consumer = self.consumer_class(self, queue_name, prefetch, timeout)
         with self._lock_of_this_process():
             self._consumers.add(consumer)
         return consumer
+
+    def _warn_of_long_actors(self, queue_name: str) -> None:
+        # AMQP does not tell what the server's timeout is.
+        for actor in self.actors.values():
+            limit = actor.options.get("time_limit") or 0
+            is_long = CONSUMER_TIMEOUT_MS < limit < math.inf
+            if actor.queue_name == queue_name and is_long and actor.actor_name not in self._warned:
+                self._warned.add(actor.actor_name)
+                self.logger.warning(
+                    "Actor %r may run for %d minutes. After 30, unless its consumer_timeout is "
+                    "longer, RabbitMQ gives the message to another worker: check that on the "
+                    "server.",
+                    actor.actor_name,
+                    limit // 60_000,
+                )
 
     def done_window(self, queue_name: str) -> DoneWindow:
         """Return what this process has finished of a queue."""

@@ -14,6 +14,7 @@ import pika  # type: ignore[import-untyped]
 
 from ...errors import ConnectionClosed
 from .failures import explain
+from .frames import Writer
 from .session import reject
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-__all__ = ["Outgoing", "Publisher", "publisher_of"]
+__all__ = ["Outgoing", "Publisher", "Refused", "publisher_of"]
 
 
 class Outgoing(NamedTuple):
@@ -47,14 +48,22 @@ class Outgoing(NamedTuple):
         )
 
 
+class Refused(NamedTuple):
+    """What the server did not store."""
+
+    messages: list[Outgoing]
+    #: Names of the queues among theirs that do not exist.
+    missing: set[str]
+
+
 class _Batch:
     """What one caller waits for."""
 
-    def __init__(self, messages: Sequence[Outgoing], promise: Future[list[Outgoing]]) -> None:
+    def __init__(self, messages: Sequence[Outgoing], promise: Future[Refused]) -> None:
         self.messages = messages
         self.promise = promise
         self.unconfirmed = len(messages)
-        self.refused: list[Outgoing] = []
+        self.refused = Refused([], set())
 
 
 class Publisher:
@@ -62,14 +71,9 @@ class Publisher:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._channel: Any = None
-        self._is_ready = False
-        self._waiting: list[_Batch] = []
-        self._number = 0
-        self._unconfirmed: dict[int, tuple[_Batch, Outgoing]] = {}
-        self._returned: set[str] = set()
+        self._outlet: _Outlet | None = None
 
-    def publish(self, messages: Sequence[Outgoing]) -> list[Outgoing]:
+    def publish(self, messages: Sequence[Outgoing]) -> Refused:
         """Publish and wait until the server confirmed. Any thread.
 
         Returns:
@@ -78,25 +82,54 @@ class Publisher:
         Raises:
             BrokerConnectionError: If it is not known what became of them.
         """
-        promise = self.start(messages)
-        refused: list[Outgoing] = self._session.wait(promise)
+        refused: Refused = self._session.wait(self.start(messages))
         return refused
 
-    def start(self, messages: Sequence[Outgoing]) -> Future[list[Outgoing]]:
+    def start(self, messages: Sequence[Outgoing]) -> Future[Refused]:
         """Publish; the promise is settled when the server confirmed. Any thread."""
         promise = self._session.promise()
         self._session.submit(partial(self._begin, _Batch(messages, promise)))
         return promise
 
     def _begin(self, batch: _Batch) -> None:
-        self._waiting.append(batch)
+        if self._outlet is None or self._outlet.is_spent:
+            self._outlet = _Outlet(self._session)
+        self._outlet.send(batch)
+
+
+class _Outlet:
+    """One channel in confirm mode. For the session's thread.
+
+    After a refusal it is given up for a new one. When a node of a cluster dies, a channel that
+    first publishes to a quorum queue before that has found another leader is refused for as long
+    as it lives: seen with RabbitMQ 3.10.8.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._where = session.where
+        #: Whether another one has to be made for what comes next.
+        self.is_spent = False
+        self._is_ready = False
+        self._waiting: list[_Batch] = []
+        self._number = 0
+        self._unconfirmed: dict[int, tuple[_Batch, Outgoing]] = {}
+        self._returned: set[str] = set()
+        self._session = session
+        self._channel: Any = None
+        self._writer: Any = None
         try:
-            if self._channel is None:
-                self._channel = self._session.connection.channel(on_open_callback=self._opened)
-            elif self._is_ready:
-                self._send_waiting()
+            self._channel = session.connection.channel(on_open_callback=self._opened)
         except Exception as error:
             self._fail(error)
+
+    def send(self, batch: _Batch) -> None:
+        """Publish, as soon as the channel is open."""
+        if self.is_spent and self._channel is None:
+            reject(batch.promise, ConnectionClosed(f"RabbitMQ at {self._where}: no channel"))
+            return
+        self._waiting.append(batch)
+        if self._is_ready:
+            self._send_waiting()
 
     def _opened(self, channel: Any) -> None:
         channel.add_on_close_callback(lambda _channel, reason: self._fail(reason))
@@ -104,6 +137,7 @@ class Publisher:
         channel.confirm_delivery(self._on_confirm, callback=self._confirming)
 
     def _confirming(self, _frame: Any) -> None:
+        self._writer = Writer(self._session.connection, self._channel)
         self._is_ready = True
         self._send_waiting()
 
@@ -114,9 +148,7 @@ class Publisher:
                 for each in batch.messages:
                     self._number += 1
                     self._unconfirmed[self._number] = (batch, each)
-                    self._channel.basic_publish(
-                        "", each.queue_name, each.body, each.properties(), each.is_mandatory
-                    )
+                self._writer.publish(batch.messages)
             except Exception as error:
                 self._waiting = waiting[index:]
                 self._fail(error)
@@ -133,24 +165,30 @@ class Publisher:
             upto = method.delivery_tag
             tags = list(takewhile(lambda tag: tag <= upto, self._unconfirmed))
         was_stored = isinstance(method, pika.spec.Basic.Ack)
+        self.is_spent |= not was_stored
         for tag in tags:
-            batch, message = self._unconfirmed.pop(tag)
-            if not was_stored or message.delivery_id in self._returned:
-                self._returned.discard(message.delivery_id)
-                batch.refused.append(message)
-            batch.unconfirmed -= 1
-            if not batch.unconfirmed and not batch.promise.done():
-                batch.promise.set_result(batch.refused)
+            self._settle(*self._unconfirmed.pop(tag), was_stored=was_stored)
+        if self.is_spent and not self._unconfirmed and self._channel.is_open:
+            self._channel.close()
+
+    def _settle(self, batch: _Batch, message: Outgoing, *, was_stored: bool) -> None:
+        if message.delivery_id in self._returned:
+            self._returned.discard(message.delivery_id)
+            batch.refused.missing.add(message.queue_name)
+            was_stored = False
+        if not was_stored:
+            batch.refused.messages.append(message)
+        batch.unconfirmed -= 1
+        if not batch.unconfirmed and not batch.promise.done():
+            batch.promise.set_result(batch.refused)
 
     def _fail(self, error: BaseException) -> None:
-        """Tell all who wait that the channel is gone; the next batch opens another."""
+        """Tell all who wait that the channel is gone."""
+        self.is_spent = True
         batches = [batch for batch, _ in self._unconfirmed.values()] + self._waiting
-        self._channel, self._is_ready = None, False
-        self._number = 0
         self._waiting = []
         self._unconfirmed = {}
-        self._returned = set()
-        known = explain(error, self._session.where)
+        known = explain(error, self._where)
         for batch in dict.fromkeys(batches):
             reject(batch.promise, known)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from ...common import compute_backoff
 from ...errors import BrokerConnectionError, ConnectionClosed
 from ...failpoints import hit
 from .failures import RabbitmqBlocked
-from .publisher import publisher_of
+from .publisher import Refused, publisher_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,8 @@ __all__ = ["MAX_ENQUEUE_ATTEMPTS", "Sender"]
 
 #: How often storing a message is tried in all.
 MAX_ENQUEUE_ATTEMPTS = 6
+#: Seconds after which no third attempt is made: two may take that long if nobody answers.
+GIVE_UP_S = 15.0
 #: Milliseconds of the first and the longest wait between two attempts: 3 seconds in all at most.
 FIRST_WAIT_MS, LONGEST_WAIT_MS = 50, 1000
 #: Most messages, and most bytes of them, that are on their way to the server at a time.
@@ -54,6 +57,7 @@ class Sender:
         """
         remaining = list(messages)
         attempts = 0
+        began = time.monotonic()
         never = threading.Event()
         while remaining:
             window = remaining[: _window(remaining)]
@@ -61,33 +65,33 @@ class Sender:
                 refused = self._publish(window, confirms)
             except RabbitmqBlocked:
                 raise
-            except BrokerConnectionError:
+            except BrokerConnectionError as error:
                 attempts += 1
-                if attempts >= MAX_ENQUEUE_ATTEMPTS:
-                    raise
+                is_late = attempts > 1 and time.monotonic() - began >= GIVE_UP_S
+                if attempts >= MAX_ENQUEUE_ATTEMPTS or is_late:
+                    name = window[0].queue_name
+                    text = f"Messages for queue {name!r} may not have been stored. {error.message}"
+                    raise type(error)(text) from error
                 self._wait(never, attempts)
                 continue
-            remaining = refused + remaining[len(window) :]
-            if refused:
+            remaining = refused.messages + remaining[len(window) :]
+            if refused.messages:
                 attempts += 1
                 if attempts >= MAX_ENQUEUE_ATTEMPTS:
-                    raise ConnectionClosed(
-                        f"RabbitMQ refuses messages for queue {refused[0].queue_name!r}. Is a "
-                        "limit on its length reached, or is it deleted again and again?"
-                    )
-                for name in {each.queue_name for each in refused}:
+                    raise ConnectionClosed(_why(refused))
+                for name in refused.missing:
                     self._topology.forget(name)
-                if attempts > 1:
+                if attempts > 1 or not refused.missing:
                     self._wait(never, attempts)
 
-    def _publish(self, window: list[Outgoing], confirms: bool) -> list[Outgoing]:
+    def _publish(self, window: list[Outgoing], confirms: bool) -> Refused:
         for name in dict.fromkeys(each.queue_name for each in window):
             self._topology.ensure_any(name)
         hit("rabbitmq.publish.before")
         publisher = publisher_of(self._link.session())
         if not confirms:
             publisher.start(window)
-            return []
+            return Refused([], set())
         refused = publisher.publish(window)
         hit("rabbitmq.publish.after")
         return refused
@@ -97,6 +101,16 @@ class Sender:
             attempts - 1, factor=FIRST_WAIT_MS, max_backoff=LONGEST_WAIT_MS
         )
         never.wait(pause_ms / 1000)
+
+
+def _why(refused: Refused) -> str:
+    name = refused.messages[0].queue_name
+    if name in refused.missing:
+        return f"RabbitMQ has no queue {name!r} any more. Is it deleted again and again?"
+    return (
+        f"RabbitMQ refuses messages for queue {name!r}. Is a limit on its length reached, or are "
+        "most of the nodes down that hold it?"
+    )
 
 
 def _window(messages: Sequence[Outgoing]) -> int:

@@ -33,6 +33,10 @@ __all__ = ["ANSWER_TIMEOUT_S", "Session"]
 
 #: Seconds the server may take to answer anything, before the connection counts as dead.
 ANSWER_TIMEOUT_S = 20.0
+#: Seconds between two looks at whether anything arrives, and how many looks in a row may find
+#: nothing. From the first on the server has something to answer. Looks are counted, not time: of a
+#: process that was stopped, or whose interpreter was held, the server's answer waits in the socket.
+PROBE_S, MAX_SILENT_PROBES = 2.0, 4
 #: Seconds to wait for one that has said that it takes no messages at present.
 BLOCKED_TIMEOUT_S = 5.0
 
@@ -138,6 +142,25 @@ class Session:
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._opened.set_result(None)
+        self._received, self._silent_probes = 0, 0
+        self._loop.call_later(PROBE_S, self._probe)
+
+    def _probe(self) -> None:
+        """Find out whether the server is still there, though the kernel knows of nothing wrong."""
+        if self.error is not None or not self.connection.is_open:
+            return
+        received = self.connection.bytes_received
+        # From connections that it has blocked it does not read.
+        is_silent = received == self._received and self.blocked is None
+        self._silent_probes = self._silent_probes + 1 if is_silent else 0
+        self._received = received
+        if self._silent_probes > MAX_SILENT_PROBES:
+            self.fail(ConnectionClosed(f"RabbitMQ at {self.where} does not answer any more."))
+            return
+        if self._silent_probes == 1:
+            # Two questions of which nobody needs the answers.
+            self.connection.channel(on_open_callback=lambda channel: channel.close())
+        self._loop.call_later(PROBE_S, self._probe)
 
     def _on_blocked(self, _connection: Any, frame: Any) -> None:
         self.blocked = str(frame.method.reason)
@@ -178,7 +201,7 @@ class Session:
     def _abort(self) -> None:
         # No handshake: whoever is there does not answer. pika stops the loop through `_on_close`.
         with suppress(Exception):
-            self.connection._terminate_stream(None)
+            self.connection._terminate_stream(self.error)
         self._loop.call_later(1, self._loop.stop)
 
     def close(self) -> None:

@@ -90,7 +90,7 @@ def test_only_what_was_running_waits_and_the_longest_running_comes_back_first(br
     after = rows(broker, "SELECT seq, state, crashes FROM messages ORDER BY position, seq")
     assert sorted(after) == [(1, 1, 1), (2, 1, 1), (3, 0, 0)]
     [(first,), (second,)] = rows(broker, "SELECT position FROM messages WHERE state = 1")
-    assert second - first == 250
+    assert second - first == 125
     ran = []
     actor(ran.append, actor_name="work", broker=broker)
     start_worker()

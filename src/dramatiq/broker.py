@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .inspection import Inspection
     from .message import Message
     from .results import ResultBackend
+    from .workflows.engine import Workflows
+    from .workflows.store import WorkflowStore
 
 __all__ = ["Broker", "Consumer", "MessageProxy", "get_broker", "set_broker"]
 
@@ -85,6 +87,7 @@ class Broker:
         self.queues = {}
         self.delay_queues = set()
         self.actor_options = set()
+        self._workflows: Workflows | None = None
         self._middleware = MiddlewareList()
         self._chain = Chain(self._middleware)
         if middleware is None:
@@ -289,6 +292,42 @@ class Broker:
             follow_ups = message._follow_ups = FollowUps(self, collects=collects)
         return follow_ups
 
+    # -- workflows
+
+    @property
+    def workflows(self) -> Workflows:
+        """What lets compositions go on that need to be kept in a store.
+
+        Raises:
+            RuntimeError: If there is nowhere to keep them.
+        """
+        if self._workflows is None:
+            from .workflows.engine import Workflows  # many applications have none
+
+            store = self.make_workflow_store()
+            if store is None:
+                raise RuntimeError(
+                    f"{type(self).__name__} cannot keep workflows by itself: a group inside a "
+                    "pipeline, for example. Add a result backend or rate limiter backend on Redis "
+                    "or SQLite to it: broker.add_middleware(Results(backend=…)) or "
+                    "broker.add_middleware(GroupCallbacks(…))."
+                )
+            self._workflows = Workflows(self, store)
+        return self._workflows
+
+    def make_workflow_store(self) -> WorkflowStore | None:
+        """Return where workflows are kept; None if there is no such place.
+
+        By default beside results or rate limits, in a backend of this broker's middleware.
+        """
+        for middleware in self._middleware:
+            for name in ("backend", "rate_limiter_backend"):
+                make = getattr(getattr(middleware, name, None), "make_workflow_store", None)
+                store: WorkflowStore | None = None if make is None else make()
+                if store is not None:
+                    return store
+        return None
+
     # -- receiving and caring
 
     @property
@@ -399,6 +438,16 @@ class Consumer:
         for settlement in settlements:
             operations[settlement.outcome](settlement.message)
         return [True] * len(settlements)
+
+    def keep(self, settlements: Sequence[Settlement]) -> None:
+        """Store what other parts want to be stored with settlements, before that.
+
+        It is done where others may look for it as soon as a workflow goes on.
+        """
+        for settlement in settlements:
+            for store, operation in settlement.operations:
+                store.write(operation)
+            settlement.operations.clear()
 
     def exchange(
         self, settlements: Sequence[Settlement], max_messages: int, timeout_ms: float

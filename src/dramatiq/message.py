@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from .composition import pipeline
+    from .composition import group, pipeline
     from .results import ResultBackend
 
 __all__ = ["Message", "generate_unique_id", "get_encoder", "set_encoder"]
@@ -75,13 +75,15 @@ class Message(Generic[R_co]):
     message_timestamp: int = dataclasses.field(default_factory=current_millis)
 
     _fields: ClassVar[tuple[str, ...]]
+    #: Whether an actor that returns one means it to take its place in its workflow.
+    _is_composed: ClassVar[bool] = True
     _field_defaults: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
         if type(self.args) is not tuple:
             object.__setattr__(self, "args", tuple(self.args))
 
-    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]:
+    def __or__(self, other: Message[S] | pipeline[S] | group[S]) -> pipeline[S]:
         """Combine this message with what is to run after it on its result."""
         from .composition import pipeline  # composition is built on messages
 
@@ -168,6 +170,20 @@ class Message(Generic[R_co]):
         message = _assemble({**self.__dict__, **attributes})
         message.__post_init__()
         return message
+
+    def if_failed(self, policy: str) -> Message[R_co]:
+        """Return a copy that says what becomes of what it is part of if it fails for good.
+
+        Args:
+            policy: ``"fail"``, the group or pipeline fails too; ``"ignore"``, it goes on with
+                None as this message's result; ``"value"``, it goes on with the error as a value.
+
+        Raises:
+            ValueError: If there is no such policy.
+        """
+        from .composition import check_policy  # composition is built on messages
+
+        return self.copy(options={"failure": check_policy(policy)})
 
     def get_result(
         self,

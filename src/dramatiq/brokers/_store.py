@@ -97,7 +97,7 @@ class StoreBroker(Broker):
             follow_ups.envelopes.extend(envelopes)
         else:
             self._store(envelopes)
-            self._announce_stored(envelopes)
+            self.announce_stored(envelopes)
         return [envelope.message for envelope in envelopes]
 
     async def enqueue_async(
@@ -106,8 +106,15 @@ class StoreBroker(Broker):
         """Store ``message`` without blocking the running event loop."""
         envelope = self._prepare(message, delay, next(new_delivery_ids()))
         await self._store_async([envelope])
-        self._announce_stored([envelope])
+        self.announce_stored([envelope])
         return envelope.message
+
+    def prepare(self, message: Message[Any], delay: int | None = None) -> Envelope:
+        """Return a message that is ready to be stored by whoever stores it in one step with more.
+
+        The hooks before its enqueue have run; `announce_stored` runs those after it.
+        """
+        return self._prepare(message, delay, next(new_delivery_ids()))
 
     def _prepare(
         self, message: Message[Any] | MessageProxy, delay: int | None, delivery_id: bytes
@@ -142,7 +149,8 @@ class StoreBroker(Broker):
         actor = self.actors.get(message.actor_name)
         return 0 if actor is None else actor.priority
 
-    def _announce_stored(self, envelopes: Sequence[Envelope]) -> None:
+    def announce_stored(self, envelopes: Sequence[Envelope]) -> None:
+        """Run the hooks after messages were enqueued."""
         if self.chain.after("after_enqueue"):
             for envelope in envelopes:
                 self.emit_after("enqueue", envelope.message, envelope.delay)

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .groups import group
 from .pipelines import pipeline
+from .running import WorkflowFailed, check_policy
 
-__all__ = ["group", "pipeline"]
+__all__ = ["WorkflowFailed", "check_policy", "group", "pipeline"]

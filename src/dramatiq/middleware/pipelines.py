@@ -1,4 +1,4 @@
-"""Start the next step of a pipeline when a message succeeded."""
+"""Start the next step of a pipeline when a message succeeded, and tell workflows of their own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from ..logging import get_logger
 from ..message import Message
-from .middleware import Middleware
+from .middleware import Middleware, SkipMessage
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
 
 __all__ = ["Pipelines"]
 
+#: The option of messages that are part of a workflow; see `dramatiq.workflows`.
+WORKFLOW = "workflow"
+
 
 class Pipelines(Middleware):
     """Enqueues the message in option ``pipe_target``, with the result as its last argument.
 
     The result is left out if the next message's or this actor's option ``pipe_ignore`` is set.
+
+    A message of a workflow tells it what it came to. An actor that returns a message, a group or
+    a pipeline is replaced by it: what waits for its result waits for that one's.
     """
 
     is_loop_safe = True
@@ -30,6 +36,12 @@ class Pipelines(Middleware):
         """The options ``pipe_ignore`` and ``pipe_target``."""
         return {"pipe_ignore", "pipe_target"}
 
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Skip a message whose workflow is cancelled."""
+        place = message._message.options.get(WORKFLOW)
+        if place is not None:
+            self._enter_workflow(broker, message, place)
+
     def after_process_message(
         self,
         broker: Broker,
@@ -39,9 +51,17 @@ class Pipelines(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Enqueue the next step, unless this one failed."""
+        options = message.options
+        place = options.get(WORKFLOW)
+        if place is not None:
+            self._leave_workflow(broker, message, place, result, exception)
         if exception is not None or message.failed:
             return
-        target = message.options.get("pipe_target")
+        if getattr(result, "_is_composed", False):
+            if place is None:
+                self._begin_workflow(broker, message, result)
+            return
+        target = options.get("pipe_target")
         if target is None:
             return
         actor = broker.get_actor(message.actor_name)
@@ -53,3 +73,67 @@ class Pipelines(Middleware):
             if not ignores_result:
                 next_message = next_message.copy(args=(*next_message.args, result))
             broker.enqueue(next_message, delay=next_message.options.get("delay"))
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        """Have a message of a workflow count as failed that was skipped."""
+        if WORKFLOW not in message.options:
+            return
+        from ..workflows.step import failed_step, no_longer_current
+
+        no_longer_current()
+        if message._step is None:
+            error = message._exception or SkipMessage("The message was skipped.")
+            message._step = failed_step(message, error)
+
+    # -- workflows; what is imported here, only they need
+
+    def _enter_workflow(self, broker: Broker, message: MessageProxy, place: list[Any]) -> None:
+        from ..workflows.nodes import Address
+        from ..workflows.step import cancelled_step, now_current
+
+        address = Address(*place)
+        if broker.workflows.cancellations.include(address):
+            message._step = cancelled_step(address)
+            raise SkipMessage(f"Workflow {address.flow} is cancelled")
+        now_current(address)
+
+    def _leave_workflow(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        place: list[Any],
+        result: Any,
+        exception: BaseException | None,
+    ) -> None:
+        from ..workflows.nodes import Address
+        from ..workflows.step import current, no_longer_current, step_of
+
+        here = current()
+        no_longer_current()
+        if exception is not None or message.failed:
+            return
+        address: Address | None = Address(*place)
+        with broker.follow_ups(message):
+            if isinstance(result, Message):
+                # It takes this one's place.
+                options = {WORKFLOW: place}
+                delay = result.options.get("delay")
+                broker.enqueue(result.copy(options=options), delay=delay)
+                result, address = None, None
+            actor = broker.get_actor(message.actor_name)
+            is_piped = not actor.options.get("pipe_ignore")
+            added = [] if here is None else here.added
+            message._step = step_of(broker, place, address, result, added, is_piped=is_piped)
+
+    def _begin_workflow(self, broker: Broker, message: MessageProxy, result: Any) -> None:
+        """Have what a plain message returned go on in its name, as a workflow."""
+        from ..workflows.step import stand_in_step
+
+        try:
+            workflows = broker.workflows
+        except RuntimeError as error:
+            message.fail()
+            message.stuff_exception(error)
+            return
+        with broker.follow_ups(message):
+            message._step = stand_in_step(broker, workflows, message, result)

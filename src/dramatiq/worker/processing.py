@@ -15,6 +15,8 @@ from ..logging import get_logger
 from ..middleware import MiddlewareError
 from ..mistakes import close_match
 from ..results import Results
+from ..workflows.nodes import OPTION
+from ..workflows.step import failed_step
 
 if TYPE_CHECKING:
     from ..actor import Actor
@@ -69,6 +71,8 @@ def after_success(broker: Broker, message: MessageProxy, result: Any) -> None:
     """Run the hooks after the actor returned ``result``."""
     if (
         result is not None
+        and not getattr(result, "_is_composed", False)
+        and OPTION not in message._message.options
         and message._message.options.get("pipe_target") is None
         and not has_results_middleware(broker)
     ):
@@ -143,8 +147,15 @@ def settlement_of(message: MessageProxy) -> Settlement:
         message.fail()
         message.stuff_exception(error)
     if not message.failed:
-        return Settlement(message, Outcome.ACK)
-    return Settlement(message, Outcome.NACK, reason=_reason(message), payload=_encode(message))
+        settlement = Settlement(message, Outcome.ACK)
+        settlement.step = message._step
+        return settlement
+    settlement = Settlement(
+        message, Outcome.NACK, reason=_reason(message), payload=_encode(message)
+    )
+    if OPTION in message.options:
+        settlement.step = failed_step(message)
+    return settlement
 
 
 def _reason(message: MessageProxy) -> str:

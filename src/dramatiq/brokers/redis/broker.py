@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ...inspection import Inspection
     from ...message import Message
+    from ...workflows.store import WorkflowStore
 
 __all__ = ["RedisBroker"]
 
@@ -350,6 +351,12 @@ class RedisBroker(StoreBroker):
             if self.do_qsize(queue_name) == 0:
                 return
             never.wait(interval / 1000)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where workflows are kept: on the server, in one step with their messages."""
+        from .workflows import BrokerStore  # few applications have workflows
+
+        return BrokerStore(self)
 
     @property
     def inspection(self) -> Inspection:

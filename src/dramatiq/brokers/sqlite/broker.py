@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ...delivery import Envelope
     from ...inspection import Inspection
+    from ...workflows.store import WorkflowStore
 
 __all__ = ["SQLiteBroker"]
 
@@ -195,6 +196,12 @@ class SQLiteBroker(StoreBroker):
         )
 
     # -- caring
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where workflows are kept: in the file, in one step with their messages."""
+        from ...workflows.stores.sqlite import SQLiteStore  # few applications have workflows
+
+        return SQLiteStore(self.database, insert)
 
     @property
     def inspection(self) -> Inspection:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ...inspection import Inspection
     from ...message import Message
+    from ...workflows.store import WorkflowStore
 
 __all__ = ["StubBroker"]
 
@@ -124,6 +125,12 @@ class StubBroker(Broker):
             QueueNotFound: If the queue was not declared.
         """
         return _StubConsumer(self, queue_name, prefetch, timeout)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where workflows are kept: in memory, like messages."""
+        from ...workflows.stores.memory import MemoryStore  # few tests need it
+
+        return MemoryStore()
 
     @property
     def inspection(self) -> Inspection:

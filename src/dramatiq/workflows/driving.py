@@ -1,0 +1,236 @@
+"""Starts what is next in a frame."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BrokerConnectionError
+from ..failpoints import hit
+from ..message import Message
+from .errors import error_of
+from .nodes import OPTION, Address, Head, encode
+from .reading import Chunk, Input, Reader, is_settled
+from .rules import FAILED, FRAME, RUNNING
+from .store import Arrival, Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..delivery import Envelope
+    from .store import WorkflowStore
+
+__all__ = ["Driver", "Outgoing"]
+
+#: Most bytes of messages stored by one step, so that it takes no longer than some milliseconds.
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Outgoing:
+    """A message to be sent, with its delay; prepared and encoded where the store takes it."""
+
+    __slots__ = ("delay", "envelope", "message", "size")
+
+    def __init__(
+        self, broker: Any, message: Message[Any], delay: int | None, *, is_prepared: bool
+    ) -> None:
+        self.message = message
+        self.delay = delay
+        self.envelope: Envelope | None = broker.prepare(message, delay) if is_prepared else None
+        self.size = len(self.envelope.payload) if self.envelope else 0
+
+
+class Driver:
+    """Starts steps and children.
+
+    Args:
+        broker: The broker that messages are sent with.
+        store: The store.
+        on_failed: Called with an arrival that says that a message could not be sent.
+    """
+
+    def __init__(
+        self, broker: Any, store: WorkflowStore, on_failed: Callable[[Arrival], None]
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._on_failed = on_failed
+        self.reader = Reader(store)
+
+    def drive(
+        self, flow: str, frame: str, given: Input | None = None, delay: int | None = None
+    ) -> bool:
+        """Start what can be started now; tell whether all children are settled.
+
+        Args:
+            flow: The workflow.
+            frame: The frame.
+            given: What its first steps are given.
+            delay: Milliseconds before they may run.
+        """
+        head = self.reader.head(flow, frame)
+        if head is None:
+            return False
+        given = given or Input(self.reader, flow, frame)
+        if head.is_chain:
+            return self._drive_chain(flow, frame, head, given, delay)
+        return self._drive_group(flow, frame, given, delay)
+
+    def _drive_chain(
+        self, flow: str, frame: str, head: Head, given: Input, delay: int | None
+    ) -> bool:
+        while True:
+            position = int(self.reader.fields(flow, f"{frame}:pos")[0] or -1)
+            if position >= 0:
+                [raw] = self.reader.raw(flow, frame, position, 1)
+                if not is_settled(raw):
+                    return False
+                given, delay = Input(self.reader, flow, frame, position), None
+            if position + 1 >= head.size:
+                return True
+            chunk = self.reader.chunk(flow, frame, position + 1)
+            messages = self._start(flow, frame, chunk, 0, given, delay)
+            expected = {f"{frame}:pos": b"%d" % position}
+            values = {f"{frame}:pos": b"%d" % (position + 1)}
+            if not self.send(flow, expected, values, messages) and not self._is_running(flow):
+                return False
+
+    def _drive_group(self, flow: str, frame: str, given: Input, delay: int | None) -> bool:
+        while True:
+            position, count, left = self.reader.fields(
+                flow, f"{frame}:pos", f"{frame}:chunks", f"{frame}:left"
+            )
+            number, _, offset = (position or b"0").decode().partition(".")
+            if int(number) >= int(count or 0):
+                return int(left or 0) <= 0
+            chunk = self.reader.chunk(flow, frame, int(number))
+            messages = self._start(flow, frame, chunk, int(offset or 0), given, delay)
+            reached = int(offset or 0) + len(messages)
+            is_through = reached >= len(chunk.specs)
+            following = f"{int(number) + 1}" if is_through else f"{number}.{reached}"
+            expected = {f"{frame}:pos": position}
+            values: dict[str, bytes | None] = {f"{frame}:pos": following.encode()}
+            if not self.send(flow, expected, values, messages) and not self._is_running(flow):
+                return False
+
+    def _is_running(self, flow: str) -> bool:
+        return self.reader.fields(flow, ":state")[0] == RUNNING
+
+    def _start(
+        self,
+        flow: str,
+        frame: str,
+        chunk: Chunk,
+        offset: int,
+        given: Input,
+        delay: int | None,
+    ) -> list[Outgoing | None]:
+        """Start the frames among some children and prepare the messages among them.
+
+        Returns:
+            For each child from the offset on its message, None for what needs none; fewer than
+            there are if they are too large for one step.
+        """
+        messages: list[Outgoing | None] = []
+        size = 0
+        for index, (failure, fields) in enumerate(chunk.specs[offset:], chunk.first + offset):
+            if fields is None:
+                self._start_frame(flow, frame, index, given, delay)
+                messages.append(None)
+                continue
+            message = self.message_for(Address(flow, frame, index, failure), fields, given)
+            outgoing = self.prepare(message, delay)
+            messages.append(outgoing)
+            size += outgoing.size if outgoing else 0
+            if size >= BATCH_BYTES:
+                break
+        return messages
+
+    def _start_frame(
+        self, flow: str, frame: str, index: int, given: Input, delay: int | None
+    ) -> None:
+        if self.drive(flow, f"{frame}.{index}", given, delay):
+            # Nothing to wait for. Its parent looks for that afterwards.
+            self._store.arrive([Arrival(flow, frame, index, FRAME, is_leaf=False)])
+
+    def message_for(
+        self, address: Address, fields: Mapping[str, Any], given: Input
+    ) -> Message[Any]:
+        """Return the message of a place, with the result it is given."""
+        message: Message[Any] = Message(**fields)
+        message = message.copy(options={OPTION: address.option()})
+        if not message.options.get("pipe_ignore"):
+            message = message.copy(args=(*message.args, *given.values()))
+        return message
+
+    def prepare(self, message: Message[Any], delay: int | None) -> Outgoing | None:
+        """Return a message that is ready to be sent; None if it never can be."""
+        own = message.options.get("delay")
+        longest = max(delay or 0, own or 0) or None
+        try:
+            return Outgoing(self._broker, message, longest, is_prepared=self._store.stores_messages)
+        except BrokerConnectionError:
+            raise
+        except Exception as error:
+            self._refuse(message, error)
+            return None
+
+    def _refuse(self, message: Message[Any], error: Exception) -> None:
+        """Have a message that cannot be sent count as failed."""
+        address = Address.of(message.options)
+        if address is None:
+            self._broker.logger.error(
+                "Message %s cannot be sent; it is dropped.", message, exc_info=error
+            )
+            return
+        value = FAILED + encode(error_of(message, error))
+        self._on_failed(Arrival(address.flow, address.frame, address.index, value))
+
+    def send(
+        self,
+        flow: str,
+        expected: Mapping[str, bytes | None],
+        values: Mapping[str, bytes | None],
+        messages: Sequence[Outgoing | None],
+        **options: Any,
+    ) -> bool:
+        """Send messages and write fields if others are as expected and the workflow goes on."""
+        change = Change({":state": RUNNING, **expected}, values, **options)
+        outgoing = [each for each in messages if each is not None]
+        hit("workflows.send.before")
+        if not self._store.stores_messages:
+            return self._send_apart(flow, change, outgoing)
+        envelopes = [each.envelope for each in outgoing if each.envelope is not None]
+        is_changed = self._store.change(flow, change, envelopes)
+        hit("workflows.send.after")
+        if is_changed:
+            self._broker.announce_stored(envelopes)
+        return is_changed
+
+    def _send_apart(self, flow: str, change: Change, outgoing: Sequence[Outgoing]) -> bool:
+        """Send first: a helper that dies between the two steps sends twice rather than never.
+
+        The copy has the same place, where only the first to arrive counts.
+        """
+        with self._store.alone():
+            names = list(change.expected)
+            if self._store.read(flow, names) != list(change.expected.values()):
+                return False
+            for delay, group in groupby(outgoing, key=attrgetter("delay")):
+                self._enqueue([each.message for each in group], delay)
+            hit("workflows.send.between")
+            return self._store.change(flow, change)
+
+    def _enqueue(self, messages: list[Message[Any]], delay: int | None) -> None:
+        try:
+            self._broker.enqueue_many(messages, delay=delay)
+        except BrokerConnectionError:
+            raise
+        except Exception as error:
+            if len(messages) == 1:
+                self._refuse(messages[0], error)
+                return
+            # One of them. Those that were stored are stored again, which does no harm.
+            for each in messages:
+                self._enqueue([each], delay)

@@ -11,16 +11,16 @@ from ..message import generate_unique_id
 from ..middleware.group_callbacks import GroupCallbacks
 from ..rate_limits import Barrier
 from ..results.errors import ResultMissing
-from ..workflows.nodes import FAIL, ROOT, Frame, node_of, root_of
-from ..workflows.step import current
+from ..workflows.policies import FAIL, check_policy, has_policy
 from .pipelines import Composed, pipeline, split_timeout
-from .running import Running, as_fields, check_policy, has_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..broker import Broker
     from ..message import Message
+    from ..workflows.nodes import Frame
+    from .running import Running
 
 __all__ = ["group"]
 
@@ -123,6 +123,9 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
         )
 
     def _as_node(self, failure: str = FAIL) -> Frame:
+        from ..workflows.nodes import Frame, node_of
+        from .running import as_fields
+
         return Frame(
             False,
             [node_of(child, self.failure) for child in self.children],
@@ -134,6 +137,8 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
 
     def _attach(self, broker: Broker, flow: str, frame: str) -> None:
         """Take note of where this was started, and tell what is inside."""
+        from .running import Running
+
         self._running = Running(broker, flow, frame, self)
         for index, child in enumerate(self.children):
             if isinstance(child, (group, pipeline)):
@@ -175,6 +180,8 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
         return self
 
     def _run_workflow(self, delay: int | None) -> bool:
+        from ..workflows.nodes import ROOT, root_of  # few groups are
+
         try:
             workflows = self.broker.workflows
         except RuntimeError:
@@ -292,6 +299,8 @@ class CurrentGroup:
     """
 
     def __init__(self) -> None:
+        from ..workflows.step import current
+
         here = current()
         if here is None:
             raise RuntimeError(
@@ -306,6 +315,8 @@ class CurrentGroup:
         They are added when the actor has returned, in one step with its result, and not at all
         if it fails.
         """
+        from ..workflows.nodes import node_of
+
         self._here.added += [node_of(child) for child in children]
 
 

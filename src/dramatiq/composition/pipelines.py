@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..broker import get_broker
 from ..results.errors import ResultMissing
-from ..workflows.nodes import FAIL, ROOT, Frame, node_of, root_of
-from .running import Running, as_fields, check_policy, has_policy
+from ..workflows.policies import FAIL, check_policy, has_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..broker import Broker
     from ..message import Message
+    from ..workflows.nodes import Frame
     from .groups import group
+    from .running import Running
 
 __all__ = ["Composed", "pipeline"]
 
@@ -130,6 +131,9 @@ class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads li
         )
 
     def _as_node(self, failure: str = FAIL) -> Frame:
+        from ..workflows.nodes import Frame, node_of
+        from .running import as_fields
+
         return Frame(
             True,
             [node_of(step, self.failure) for step in _unlinked(self)],
@@ -140,6 +144,8 @@ class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads li
 
     def _attach(self, broker: Broker, flow: str, frame: str) -> None:
         """Take note of where this was started, and tell what is inside."""
+        from .running import Running
+
         self._running = Running(broker, flow, frame, self)
         for index, step in enumerate(self.steps):
             if isinstance(step, Composed):
@@ -159,6 +165,8 @@ class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads li
             RuntimeError: If it is a workflow and the broker has nowhere to keep it.
         """
         if self._is_workflow:
+            from ..workflows.nodes import ROOT, root_of  # few pipelines are
+
             flow = self.broker.workflows.start(root_of(self), delay=delay)
             self._attach(self.broker, flow, ROOT)
             return self

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..common import compute_backoff
 from ..results.backend import DEFAULT_TIMEOUT
-from ..results.errors import ResultFailure, ResultMissing, ResultTimeout
-from ..workflows.errors import describe
-from ..workflows.nodes import FAIL, IGNORE, POLICIES, POLICY_OPTION, VALUE
+from ..results.errors import ResultMissing, ResultTimeout
 from ..workflows.reading import State
+from .errors import WorkflowFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,28 +18,11 @@ if TYPE_CHECKING:
     from ..message import Message
     from ..workflows.reading import Reader
 
-__all__ = ["Running", "WorkflowFailed", "as_fields", "check_policy"]
+__all__ = ["Running", "as_fields"]
 
 #: Milliseconds of the first pause between two looks at a workflow, and of the longest.
 FIRST_PAUSE = 2
 LONGEST_PAUSE = 100
-
-
-class WorkflowFailed(ResultFailure):
-    """Raised when a workflow, or the part of it that was asked for, failed or was cancelled.
-
-    Attributes:
-        message_id: The message that failed; None if the workflow was cancelled.
-        actor_name: Its actor.
-    """
-
-    def __init__(self, error: dict[str, Any] | None, flow: str) -> None:
-        if error is None:
-            super().__init__(f"Workflow {flow} was cancelled.")
-        else:
-            super().__init__(describe(error), error["type"], error["message"])
-        self.message_id = None if error is None else error["message_id"]
-        self.actor_name = None if error is None else error["actor"]
 
 
 class Running(NamedTuple):
@@ -105,25 +87,6 @@ class Running(NamedTuple):
             time.sleep(min(pause / 1000, left_s))
 
 
-def check_policy(policy: str) -> str:
-    """Return a policy.
-
-    Raises:
-        ValueError: If there is no such policy.
-    """
-    if policy not in POLICIES:
-        raise ValueError(
-            f"What becomes of a failure is one of {FAIL!r}, {IGNORE!r} and {VALUE!r}, "
-            f"not {policy!r}."
-        )
-    return policy
-
-
 def as_fields(message: Message[Any] | None) -> list[dict[str, Any]]:
     """Return what follows the end of something, for its frame."""
     return [] if message is None else [message.asdict()]
-
-
-def has_policy(message: Any) -> bool:
-    """Tell whether a message says what becomes of its failure."""
-    return POLICY_OPTION in message.options

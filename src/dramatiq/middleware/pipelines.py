@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..logging import get_logger
 from ..message import Message
+from ..workflows.policies import OPTION
 from .middleware import Middleware, SkipMessage
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
 
 __all__ = ["Pipelines"]
-
-#: The option of messages that are part of a workflow; see `dramatiq.workflows`.
-WORKFLOW = "workflow"
 
 
 class Pipelines(Middleware):
@@ -38,7 +36,7 @@ class Pipelines(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         """Skip a message whose workflow is cancelled."""
-        place = message._message.options.get(WORKFLOW)
+        place = message._message.options.get(OPTION)
         if place is not None:
             self._enter_workflow(broker, message, place)
 
@@ -52,7 +50,7 @@ class Pipelines(Middleware):
     ) -> None:
         """Enqueue the next step, unless this one failed."""
         options = message.options
-        place = options.get(WORKFLOW)
+        place = options.get(OPTION)
         if place is not None:
             self._leave_workflow(broker, message, place, result, exception)
         if exception is not None or message.failed:
@@ -76,7 +74,7 @@ class Pipelines(Middleware):
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """Have a message of a workflow count as failed that was skipped."""
-        if WORKFLOW not in message.options:
+        if OPTION not in message.options:
             return
         from ..workflows.step import failed_step, no_longer_current
 
@@ -106,17 +104,21 @@ class Pipelines(Middleware):
         exception: BaseException | None,
     ) -> None:
         from ..workflows.nodes import Address
-        from ..workflows.step import current, no_longer_current, step_of
+        from ..workflows.step import cancelled_step, current, no_longer_current, step_of
 
         here = current()
         no_longer_current()
         if exception is not None or message.failed:
             return
         address: Address | None = Address(*place)
+        if broker.workflows.cancellations.include(Address(*place), only_parts=True):
+            # It has failed by that; its result comes too late.
+            message._step = cancelled_step(Address(*place))
+            return
         with broker.follow_ups(message):
             if isinstance(result, Message):
                 # It takes this one's place.
-                options = {WORKFLOW: place}
+                options = {OPTION: place}
                 delay = result.options.get("delay")
                 broker.enqueue(result.copy(options=options), delay=delay)
                 result, address = None, None

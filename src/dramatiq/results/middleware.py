@@ -8,6 +8,7 @@ from ..errors import ActorNotFound
 from ..logging import get_logger
 from ..middleware.middleware import Middleware
 from ..threading import _task_target
+from ..workflows.policies import OPTION
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -71,7 +72,7 @@ class Results(Middleware):
         elif (
             result is not None
             and message.options.get("pipe_target") is None
-            and "workflow" not in message.options
+            and OPTION not in message.options
         ):
             self.logger.warning(
                 "Actor %r returned a value that is not None, but store_results is off for it: "

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from ..delivery import Outcome, Settlement
 from ..errors import BrokerConnectionError
 from ..logging import get_logger
-from ..workflows.store import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,6 +69,8 @@ class Advancing:
             for each in settlements
             if (step := each.step) is not None and step.arrival is not None and not step.growths
         ]
+        from ..workflows.store import Status  # as few workers have any to do with it
+
         statuses = self._broker.workflows.arrive([arrival for _, arrival in arriving])
         for (each, _), status in zip(arriving, statuses, strict=True):
             if status is Status.WAITING:
@@ -131,6 +132,8 @@ class Advancing:
             growth()
         if step.arrival is None:
             return
+        from ..workflows.store import Status
+
         workflows = self._broker.workflows
         status = step.status
         if status is None:

@@ -15,8 +15,7 @@ from ..logging import get_logger
 from ..middleware import MiddlewareError
 from ..mistakes import close_match
 from ..results import Results
-from ..workflows.nodes import OPTION
-from ..workflows.step import failed_step
+from ..workflows.policies import OPTION
 
 if TYPE_CHECKING:
     from ..actor import Actor
@@ -154,6 +153,8 @@ def settlement_of(message: MessageProxy) -> Settlement:
         message, Outcome.NACK, reason=_reason(message), payload=_encode(message)
     )
     if OPTION in message.options:
+        from ..workflows.step import failed_step  # few messages are part of one
+
         settlement.step = failed_step(message)
     return settlement
 

@@ -34,8 +34,13 @@ class Cancellations:
         self._marks: dict[str, list[str]] = {}
         self._read_at_s = float("-inf")
 
-    def include(self, address: Address) -> bool:
-        """Tell whether a message is not to be run any more."""
+    def include(self, address: Address, *, only_parts: bool = False) -> bool:
+        """Tell whether a message is not to be run any more.
+
+        Args:
+            address: Its place.
+            only_parts: Whether to look at parts of workflows alone.
+        """
         if time.monotonic() - self._read_at_s > FRESH_S and self._lock.acquire(blocking=False):
             if _task_target.get() is None:
                 self._refresh()
@@ -46,7 +51,7 @@ class Cancellations:
         if nodes is None:
             return False
         name = f"{address.frame}.{address.index}."
-        return any(name.startswith(node) for node in nodes)
+        return any(name.startswith(node) and (node or not only_parts) for node in nodes)
 
     def _refresh(self) -> None:
         try:

@@ -10,7 +10,8 @@ from ..errors import BrokerConnectionError
 from ..failpoints import hit
 from ..message import Message
 from .errors import error_of
-from .nodes import OPTION, Address, Head, encode
+from .nodes import Address, Head, encode
+from .policies import OPTION
 from .reading import Chunk, Input, Reader, is_settled
 from .rules import FAILED, FRAME, RUNNING
 from .store import Arrival, Change
@@ -153,6 +154,12 @@ class Driver:
         if self.drive(flow, f"{frame}.{index}", given, delay):
             # Nothing to wait for. Its parent looks for that afterwards.
             self._store.arrive([Arrival(flow, frame, index, FRAME, is_leaf=False)])
+
+    def given(self, flow: str, frame: str, index: int) -> Input:
+        """Return what a child is given."""
+        head = self.reader.head(flow, frame)
+        before = index - 1 if head is not None and head.is_chain and index else None
+        return Input(self.reader, flow, frame, before)
 
     def message_for(
         self, address: Address, fields: Mapping[str, Any], given: Input

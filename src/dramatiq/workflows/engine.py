@@ -30,7 +30,7 @@ from .nodes import (
     parent_of,
 )
 from .reading import is_settled
-from .rules import FORGOTTEN, FRAME, RUNNING
+from .rules import FAILED, FORGOTTEN, FRAME, RUNNING
 from .store import Arrival, Change, Status
 from .values import failure_value
 
@@ -276,6 +276,21 @@ class Workflows:
             return
         for index in self.open_children(flow, frame):
             self.resume(flow, f"{frame}.{index}")
+
+    def restart(self, address: Address, fields: dict[str, Any], raw: bytes) -> bool:
+        """Send a message of a workflow again that has failed or was not run.
+
+        Args:
+            address: Its place.
+            fields: The message, as the workflow has it.
+            raw: What is known to have become of it; False is returned if that has changed.
+        """
+        flow, frame, index = address.flow, address.frame, address.index
+        message = self._driver.message_for(address, fields, self._driver.given(flow, frame, index))
+        outgoing = self._driver.prepare(message, None)
+        key = f"{frame}#{index}"
+        increments = {f"{frame}:bad": -1, ":failed": -1} if raw[:1] == FAILED else {}
+        return self._driver.send(flow, {key: raw}, {key: None}, [outgoing], increments=increments)
 
     def open_children(self, flow: str, frame: str) -> list[int]:
         """Return the children of a frame that are frames, have started, and are not settled."""

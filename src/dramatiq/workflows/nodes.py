@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..message import get_encoder
+from .policies import FAIL, OPTION, POLICY_OPTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,14 +32,8 @@ if TYPE_CHECKING:
     from ..message import Message
 
 __all__ = [
-    "FAIL",
     "GROUP_CHUNK",
-    "IGNORE",
-    "OPTION",
-    "POLICIES",
-    "POLICY_OPTION",
     "ROOT",
-    "VALUE",
     "Address",
     "Frame",
     "Head",
@@ -53,19 +48,8 @@ __all__ = [
     "root_of",
 ]
 
-#: The option in which a message carries its place: workflow, frame, index, and its policy.
-OPTION = "workflow"
-#: The option in which a message carries what becomes of its workflow if it fails.
-POLICY_OPTION = "failure"
 #: The name of the outermost frame.
 ROOT = "0"
-#: If it fails, what it is part of fails.
-FAIL = "fail"
-#: If it fails, its result is None.
-IGNORE = "ignore"
-#: If it fails, its result is the error.
-VALUE = "value"
-POLICIES = (FAIL, IGNORE, VALUE)
 #: Children of a group that are kept in one field, and started in one step.
 GROUP_CHUNK = 500
 

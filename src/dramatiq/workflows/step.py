@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .errors import error_of
-from .nodes import OPTION, Address, root_of
+from .nodes import Address, root_of
+from .policies import OPTION
 from .rules import CANCELLED
 from .store import Arrival, Status
 from .values import failure_value, success_value

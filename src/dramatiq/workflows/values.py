@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .nodes import FAIL, IGNORE, encode
+from .nodes import encode
+from .policies import FAIL, IGNORE
 from .rules import DONE, FAILED, TOLERATED, UNPIPED
 
 __all__ = ["failure_value", "success_value"]

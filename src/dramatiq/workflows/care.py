@@ -213,22 +213,48 @@ class Care:
         raw: bytes | None = None,
         chunk: Chunk | None = None,
     ) -> int:
-        if self._reader.head(flow, f"{frame}.{index}") is not None:
-            return self._retry_frame(flow, f"{frame}.{index}", requeue)
         if raw is None:
             [raw] = self._reader.raw(flow, frame, index, 1)
+        if self._reader.head(flow, f"{frame}.{index}") is not None:
+            if raw is not None and raw[:1] == FAILED:
+                self._take_back(flow, frame, index, raw, None, {})
+            return self._retry_frame(flow, f"{frame}.{index}", requeue)
         if raw is None or raw[:1] not in FAILED + CANCELLED:
             return 0
         policy, fields = (
             self._spec(flow, frame, index) if chunk is None else chunk.specs[index - chunk.first]
         )
-        if raw[:1] == FAILED:
-            error = decode(raw[1:])
-            if error["message_id"] and requeue(q_name(error["queue"]), error["message_id"]):
-                return 1
         if fields is None:
             return 0
-        return int(self._workflows.restart(Address(flow, frame, index, policy), fields, raw))
+        message_id, queue_name = fields["message_id"], fields["queue_name"]
+        if raw[:1] == FAILED:
+            error = decode(raw[1:])
+            # That of the message which took its place, if one did.
+            message_id = error["message_id"] or message_id
+            queue_name = error["queue"] or queue_name
+            # Not failed any more from here on: whoever still tells others of that finds it so.
+            if not self._take_back(flow, frame, index, raw, CANCELLED, {":failed": -1}):
+                return 0
+        if requeue(q_name(queue_name), message_id):
+            key = f"{frame}#{index}"
+            self._store.change(flow, Change({key: CANCELLED}, {key: None}))
+            return 1
+        address = Address(flow, frame, index, policy)
+        return int(self._workflows.restart(address, fields, CANCELLED))
+
+    def _take_back(
+        self,
+        flow: str,
+        frame: str,
+        index: int,
+        raw: bytes,
+        value: bytes | None,
+        increments: dict[str, int],
+    ) -> bool:
+        """Replace a failure."""
+        key = f"{frame}#{index}"
+        increments = {**increments, f"{frame}:bad": -1}
+        return self._store.change(flow, Change({key: raw}, {key: value}, increments))
 
 
 def _state(raw: bytes | None, *, has_started: bool) -> str:

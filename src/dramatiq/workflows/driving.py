@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from ..common import current_millis
 from ..errors import BrokerConnectionError
 from ..failpoints import hit
-from ..message import Message
+from ..message import Message, generate_unique_id
 from .errors import error_of
 from .nodes import Address, Head, encode
 from .policies import OPTION
@@ -26,6 +28,12 @@ __all__ = ["Driver", "Outgoing"]
 
 #: Most bytes of messages stored by one step, so that it takes no longer than some milliseconds.
 BATCH_BYTES = 4 * 1024 * 1024
+#: The field of whoever sends messages of a workflow that are not stored in one step with it.
+CLAIM = ":claim"
+#: Milliseconds after which a claim is taken over: its owner is dead, or very slow.
+CLAIM_TTL = 10_000
+#: Seconds between two looks at somebody else's claim.
+CLAIM_PAUSE_S = 0.01
 
 
 class Outgoing:
@@ -218,16 +226,36 @@ class Driver:
     def _send_apart(self, flow: str, change: Change, outgoing: Sequence[Outgoing]) -> bool:
         """Send first: a helper that dies between the two steps sends twice rather than never.
 
-        The copy has the same place, where only the first to arrive counts.
+        The copy has the same place, where only the first to arrive counts. Helpers that live do
+        it one after the other: a claim keeps others waiting, who go on if it gets old.
         """
-        with self._store.alone():
-            names = list(change.expected)
-            if self._store.read(flow, names) != list(change.expected.values()):
-                return False
-            for delay, group in groupby(outgoing, key=attrgetter("delay")):
-                self._enqueue([each.message for each in group], delay)
-            hit("workflows.send.between")
+        if not outgoing:
             return self._store.change(flow, change)
+        token = f"{generate_unique_id()} "
+        while not (claim := self._claim(flow, change, token)):
+            if claim is None:
+                return False
+            time.sleep(CLAIM_PAUSE_S)
+        for delay, group in groupby(outgoing, key=attrgetter("delay")):
+            self._enqueue([each.message for each in group], delay)
+        hit("workflows.send.between")
+        # Even if somebody took the claim over: what was sent is sent.
+        values = {**change.values, CLAIM: None}
+        return self._store.change(
+            flow, Change(change.expected, values, change.increments, change.ttl)
+        )
+
+    def _claim(self, flow: str, change: Change, token: str) -> bool | None:
+        """Try to be the one who sends; None if there is nothing to send any more."""
+        names = list(change.expected)
+        *found, claim = self._store.read(flow, [*names, CLAIM])
+        if found != list(change.expected.values()):
+            return None
+        now = current_millis()
+        if claim is not None and int(claim.split()[1]) > now:
+            return False
+        claimed = {CLAIM: f"{token}{now + CLAIM_TTL}".encode()}
+        return self._store.change(flow, Change({**change.expected, CLAIM: claim}, claimed))
 
     def _enqueue(self, messages: list[Message[Any]], delay: int | None) -> None:
         try:

@@ -8,6 +8,7 @@ from ..failpoints import hit
 from ..message import Message
 from .errors import describe
 from .nodes import ROOT, decode, encode
+from .rules import FAILED
 from .store import FINISHED_TTL
 
 if TYPE_CHECKING:
@@ -51,10 +52,15 @@ class Ends:
         messages += [self._prepare(fields) for fields in head.callbacks]
         if frame == ROOT and then is not None:
             messages += self._deliver(flow, decode(then))
-        self._finish(flow, frame, b"done", {}, messages)
+        self._finish(flow, frame, b"done", {}, messages, {})
 
-    def fail(self, flow: str, frame: str, error: dict[str, Any]) -> None:
-        """Send what follows the failure of a frame."""
+    def fail(self, flow: str, frame: str, child: int) -> None:
+        """Send what follows the failure of a frame, if the child still has failed."""
+        key = f"{frame}#{child}"
+        [raw] = self._reader.fields(flow, key)
+        if raw is None or raw[:1] != FAILED:
+            return
+        error = decode(raw[1:])
         head = self._reader.head(flow, frame)
         end, then = self._reader.fields(flow, f"{frame}:end", ":then")
         if head is None or end is not None or (frame != ROOT and not head.on_failure):
@@ -62,7 +68,7 @@ class Ends:
         messages = self._messages(head.on_failure, lambda: error)
         if frame == ROOT and then is not None:
             self._deliver_failure(decode(then), error)
-        self._finish(flow, frame, b"failed", {":error": encode(error)}, messages)
+        self._finish(flow, frame, b"failed", {":error": encode(error)}, messages, {key: raw})
 
     def _finish(
         self,
@@ -71,9 +77,10 @@ class Ends:
         state: bytes,
         values: dict[str, bytes | None],
         messages: Sequence[Outgoing | None],
+        cause: dict[str, bytes],
     ) -> None:
         hit("workflows.finish.before")
-        expected = {f"{frame}:end": None}
+        expected: dict[str, bytes | None] = {f"{frame}:end": None, **cause}
         changes: dict[str, bytes | None] = {f"{frame}:end": state}
         if frame != ROOT:
             self._driver.send(flow, expected, changes, messages)

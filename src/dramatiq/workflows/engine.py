@@ -30,7 +30,7 @@ from .nodes import (
     parent_of,
 )
 from .reading import is_settled
-from .rules import FAILED, FORGOTTEN, FRAME, RUNNING
+from .rules import FORGOTTEN, FRAME, RUNNING
 from .store import Arrival, Change, Status
 from .values import failure_value
 
@@ -133,7 +133,7 @@ class Workflows:
         elif status is Status.FAILED:
             error = self.reader.error(flow, frame, arrival.child)
             if error is not None:
-                self._fail(flow, frame, error)
+                self._fail(flow, frame, arrival.child, error)
         elif status is Status.RECOVERED:
             self._recover(flow, frame)
         elif status is Status.GONE:
@@ -222,19 +222,19 @@ class Workflows:
             if status is not Status.READY or not self._driver.drive(flow, frame):
                 return
 
-    def _fail(self, flow: str, frame: str, error: dict[str, Any]) -> None:
-        """Tell the parent of a frame that it failed, and so on."""
+    def _fail(self, flow: str, frame: str, child: int, error: dict[str, Any]) -> None:
+        """Tell the parent of a frame that a child of it failed, and so on."""
         while True:
             head = self.reader.head(flow, frame)
             if head is None:
                 return
-            self._ends.fail(flow, frame, error)
+            self._ends.fail(flow, frame, child)
             place = parent_of(frame)
             if place is None:
                 return
-            frame, index = place
+            frame, child = place
             value = failure_value(head.failure, error)
-            arrival = Arrival(flow, frame, index, value, is_leaf=False)
+            arrival = Arrival(flow, frame, child, value, is_leaf=False)
             [status] = self.store.arrive([arrival])
             if status is Status.READY:
                 self._go_on(flow, frame)
@@ -283,14 +283,13 @@ class Workflows:
         Args:
             address: Its place.
             fields: The message, as the workflow has it.
-            raw: What is known to have become of it; False is returned if that has changed.
+            raw: Its mark, that it was not run; False is returned if that has changed.
         """
         flow, frame, index = address.flow, address.frame, address.index
         message = self._driver.message_for(address, fields, self._driver.given(flow, frame, index))
         outgoing = self._driver.prepare(message, None)
         key = f"{frame}#{index}"
-        increments = {f"{frame}:bad": -1, ":failed": -1} if raw[:1] == FAILED else {}
-        return self._driver.send(flow, {key: raw}, {key: None}, [outgoing], increments=increments)
+        return self._driver.send(flow, {key: raw}, {key: None}, [outgoing])
 
     def open_children(self, flow: str, frame: str) -> list[int]:
         """Return the children of a frame that are frames, have started, and are not settled."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import abc
 import enum
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from ..delivery import Envelope
 
@@ -116,7 +114,3 @@ class WorkflowStore(abc.ABC):
     @abc.abstractmethod
     def mark_cancelled(self, flow: str, is_cancelled: bool) -> None:
         """Mark a workflow cancelled, or take that back."""
-
-    def alone(self) -> AbstractContextManager[object]:
-        """Return a context for what must not happen twice at a time, where a process suffices."""
-        return nullcontext()

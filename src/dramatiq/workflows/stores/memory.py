@@ -10,7 +10,6 @@ from ..store import WorkflowStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from ...delivery import Envelope
     from ..store import Arrival, Change, Status
@@ -25,15 +24,11 @@ class MemoryStore(WorkflowStore):
     """Keeps workflows in dictionaries, until the process ends."""
 
     def __init__(self) -> None:
-        #: Held while anything changes, and by who does what must not happen twice.
+        #: Held while anything changes.
         self._lock = threading.RLock()
         self._flows: dict[str, dict[str, bytes]] = {}
         self._listed: dict[str, int] = {}
         self._cancelled: set[str] = set()
-
-    def alone(self) -> AbstractContextManager[object]:
-        """Return the lock: nobody else changes anything meanwhile."""
-        return self._lock
 
     def arrive(self, arrivals: Sequence[Arrival]) -> list[Status]:
         """Record arrivals."""

@@ -250,6 +250,11 @@ def _assemble(fields: dict[str, Any]) -> Message[Any]:
     return message
 
 
+def message_of(fields: dict[str, Any]) -> Message[Any]:
+    """Return a message with these fields, as `Message.asdict` gives them: all of them."""
+    return _assemble({**fields, "args": tuple(fields["args"])})
+
+
 def make_message(
     queue_name: str,
     actor_name: str,

@@ -20,7 +20,7 @@ from ..inspection import DeadLetter, Selection, State
 from ..message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..inspection import QueueCounts
 
@@ -109,12 +109,14 @@ class StoreBroker(Broker):
         self.announce_stored([envelope])
         return envelope.message
 
-    def prepare(self, message: Message[Any], delay: int | None = None) -> Envelope:
-        """Return a message that is ready to be stored by whoever stores it in one step with more.
+    def preparer(self) -> Callable[[Message[Any], int | None], Envelope]:
+        """Return what makes messages ready to be stored by whoever stores them with something else.
 
-        The hooks before its enqueue have run; `announce_stored` runs those after it.
+        It is called with a message and its delay, and runs the hooks before its enqueue;
+        `announce_stored` runs those after it.
         """
-        return self._prepare(message, delay, next(new_delivery_ids()))
+        ids = new_delivery_ids()
+        return lambda message, delay: self._prepare(message, delay, next(ids))
 
     def _prepare(
         self, message: Message[Any] | MessageProxy, delay: int | None, delivery_id: bytes

@@ -38,7 +38,10 @@ class Pipelines(Middleware):
         """Skip a message whose workflow is cancelled."""
         place = message._message.options.get(OPTION)
         if place is not None:
-            self._enter_workflow(broker, message, place)
+            from ..workflows import hooks  # few messages are part of one
+
+            if not hooks.enter(broker, message, place):
+                raise SkipMessage(f"Workflow {place[0]} is cancelled")
 
     def after_process_message(
         self,
@@ -52,12 +55,16 @@ class Pipelines(Middleware):
         options = message.options
         place = options.get(OPTION)
         if place is not None:
-            self._leave_workflow(broker, message, place, result, exception)
+            from ..workflows import hooks
+
+            hooks.leave(broker, message, place, result, exception)
         if exception is not None or message.failed:
             return
         if getattr(result, "_is_composed", False):
             if place is None:
-                self._begin_workflow(broker, message, result)
+                from ..workflows import hooks
+
+                hooks.begin(broker, message, result)
             return
         target = options.get("pipe_target")
         if target is None:
@@ -74,68 +81,7 @@ class Pipelines(Middleware):
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         """Have a message of a workflow count as failed that was skipped."""
-        if OPTION not in message.options:
-            return
-        from ..workflows.step import failed_step, no_longer_current
+        if OPTION in message.options:
+            from ..workflows import hooks
 
-        no_longer_current()
-        if message._step is None:
-            error = message._exception or SkipMessage("The message was skipped.")
-            message._step = failed_step(message, error)
-
-    # -- workflows; what is imported here, only they need
-
-    def _enter_workflow(self, broker: Broker, message: MessageProxy, place: list[Any]) -> None:
-        from ..workflows.nodes import Address
-        from ..workflows.step import cancelled_step, now_current
-
-        address = Address(*place)
-        if broker.workflows.cancellations.include(address):
-            message._step = cancelled_step(address)
-            raise SkipMessage(f"Workflow {address.flow} is cancelled")
-        now_current(address)
-
-    def _leave_workflow(
-        self,
-        broker: Broker,
-        message: MessageProxy,
-        place: list[Any],
-        result: Any,
-        exception: BaseException | None,
-    ) -> None:
-        from ..workflows.nodes import Address
-        from ..workflows.step import cancelled_step, current, no_longer_current, step_of
-
-        here = current()
-        no_longer_current()
-        if exception is not None or message.failed:
-            return
-        address: Address | None = Address(*place)
-        if broker.workflows.cancellations.include(Address(*place), only_parts=True):
-            # It has failed by that; its result comes too late.
-            message._step = cancelled_step(Address(*place))
-            return
-        with broker.follow_ups(message):
-            if isinstance(result, Message):
-                # It takes this one's place.
-                options = {OPTION: place}
-                delay = result.options.get("delay")
-                broker.enqueue(result.copy(options=options), delay=delay)
-                result, address = None, None
-            actor = broker.get_actor(message.actor_name)
-            is_piped = not actor.options.get("pipe_ignore")
-            added = [] if here is None else here.added
-            message._step = step_of(broker, place, address, result, added, is_piped=is_piped)
-
-    def _begin_workflow(self, broker: Broker, message: MessageProxy, result: Any) -> None:
-        """Have what a plain message returned go on in its name, as a workflow."""
-        from ..workflows.step import stand_in_step
-
-        try:
-            workflows = broker.workflows
-        except RuntimeError as error:
-            message.fail()
-            message.stuff_exception(error)
-            return
-        with broker.follow_ups(message):
-            message._step = stand_in_step(broker, workflows, message, result)
+            hooks.skip(message)

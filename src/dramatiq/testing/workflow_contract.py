@@ -9,17 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import dramatiq
-from dramatiq import group, pipeline
-from dramatiq.composition import WorkflowFailed
-
+from ..actor import actor as declare_actor
+from ..composition import WorkflowFailed, group, pipeline
+from ..worker import Worker
 from .broker_suite import Ledger
 from .waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dramatiq.broker import Broker
+    from ..broker import Broker
 
 __all__ = ["WorkflowContract"]
 
@@ -60,7 +59,7 @@ class WorkflowContract:
         """Declare the actors, and run a worker."""
         monkeypatch.setattr("dramatiq.broker.global_broker", broker)
         self.declare(broker, ledger)
-        worker = dramatiq.Worker(broker, worker_timeout=100, worker_threads=4)
+        worker = Worker(broker, worker_timeout=100, worker_threads=4)
         worker.start()
         yield worker
         worker.stop()
@@ -88,14 +87,14 @@ class WorkflowContract:
                 group.current().add(self.grow.message(number - 1))
             return number
 
-        self.echo: Any = dramatiq.actor(echo, broker=broker)
-        self.aecho: Any = dramatiq.actor(aecho, broker=broker)
-        self.fail: Any = dramatiq.actor(fail, broker=broker, max_retries=0)
-        self.fail_until_told: Any = dramatiq.actor(fail_until_told, broker=broker, max_retries=0)
-        self.note: Any = dramatiq.actor(note, broker=broker)
-        self.split: Any = dramatiq.actor(split, broker=broker)
-        self.count_down: Any = dramatiq.actor(count_down, broker=broker)
-        self.grow: Any = dramatiq.actor(grow, broker=broker)
+        self.echo: Any = declare_actor(echo, broker=broker)
+        self.aecho: Any = declare_actor(aecho, broker=broker)
+        self.fail: Any = declare_actor(fail, broker=broker, max_retries=0)
+        self.fail_until_told: Any = declare_actor(fail_until_told, broker=broker, max_retries=0)
+        self.note: Any = declare_actor(note, broker=broker)
+        self.split: Any = declare_actor(split, broker=broker)
+        self.count_down: Any = declare_actor(count_down, broker=broker)
+        self.grow: Any = declare_actor(grow, broker=broker)
 
     def result(self, composed: Any) -> Any:
         """Run a pipeline and return its result."""

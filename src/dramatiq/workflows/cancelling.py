@@ -50,7 +50,7 @@ class Cancellations:
         nodes = self._marks.get(address.flow)
         if nodes is None:
             return False
-        name = f"{address.frame}.{address.index}."
+        name = f"{address.frame}.{address.child}."
         return any(name.startswith(node) and (node or not only_parts) for node in nodes)
 
     def _refresh(self) -> None:

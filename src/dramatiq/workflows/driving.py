@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..common import current_millis
 from ..errors import BrokerConnectionError
 from ..failpoints import hit
-from ..message import Message, generate_unique_id
+from ..message import generate_unique_id, message_of
 from .errors import error_of
 from .nodes import Address, Head, encode
 from .policies import OPTION
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ..delivery import Envelope
+    from ..message import Message
     from .store import WorkflowStore
+
+    Preparer = Callable[[Message[Any], int | None], Envelope]
 
 __all__ = ["Driver", "Outgoing"]
 
@@ -37,17 +40,17 @@ CLAIM_PAUSE_S = 0.01
 
 
 class Outgoing:
-    """A message to be sent, with its delay; prepared and encoded where the store takes it."""
+    """A message to be sent, with its delay; as an envelope where the store takes it."""
 
     __slots__ = ("delay", "envelope", "message", "size")
 
     def __init__(
-        self, broker: Any, message: Message[Any], delay: int | None, *, is_prepared: bool
+        self, message: Message[Any], delay: int | None, envelope: Envelope | None = None
     ) -> None:
         self.message = message
         self.delay = delay
-        self.envelope: Envelope | None = broker.prepare(message, delay) if is_prepared else None
-        self.size = len(self.envelope.payload) if self.envelope else 0
+        self.envelope = envelope
+        self.size = 0 if envelope is None else len(envelope.payload)
 
 
 class Driver:
@@ -142,6 +145,7 @@ class Driver:
             there are if they are too large for one step.
         """
         messages: list[Outgoing | None] = []
+        preparer = self.preparer()
         size = 0
         for index, (failure, fields) in enumerate(chunk.specs[offset:], chunk.first + offset):
             if fields is None:
@@ -149,7 +153,7 @@ class Driver:
                 messages.append(None)
                 continue
             message = self.message_for(Address(flow, frame, index, failure), fields, given)
-            outgoing = self.prepare(message, delay)
+            outgoing = self.prepare(message, delay, preparer)
             messages.append(outgoing)
             size += outgoing.size if outgoing else 0
             if size >= BATCH_BYTES:
@@ -173,23 +177,39 @@ class Driver:
         self, address: Address, fields: Mapping[str, Any], given: Input
     ) -> Message[Any]:
         """Return the message of a place, with the result it is given."""
-        message: Message[Any] = Message(**fields)
-        message = message.copy(options={OPTION: address.option()})
-        if not message.options.get("pipe_ignore"):
-            message = message.copy(args=(*message.args, *given.values()))
-        return message
+        options = {**fields["options"], OPTION: address.option()}
+        args = fields["args"]
+        if not options.get("pipe_ignore"):
+            args = (*args, *given.values())
+        return message_of({**fields, "args": args, "options": options})
 
-    def prepare(self, message: Message[Any], delay: int | None) -> Outgoing | None:
-        """Return a message that is ready to be sent; None if it never can be."""
+    def prepare(
+        self, message: Message[Any], delay: int | None, prepare: Preparer | None = None
+    ) -> Outgoing | None:
+        """Return a message that is ready to be sent; None if it never can be.
+
+        Args:
+            message: The message.
+            delay: Milliseconds before it may run; its own delay counts too.
+            prepare: What `preparer` returned, for many messages.
+        """
         own = message.options.get("delay")
         longest = max(delay or 0, own or 0) or None
+        prepare = prepare or self.preparer()
         try:
-            return Outgoing(self._broker, message, longest, is_prepared=self._store.stores_messages)
+            return Outgoing(message, longest, prepare and prepare(message, longest))
         except BrokerConnectionError:
             raise
         except Exception as error:
             self._refuse(message, error)
             return None
+
+    def preparer(self) -> Preparer | None:
+        """Return what makes envelopes of messages, where the store takes them."""
+        if not self._store.stores_messages:
+            return None
+        preparer: Preparer = self._broker.preparer()
+        return preparer
 
     def _refuse(self, message: Message[Any], error: Exception) -> None:
         """Have a message that cannot be sent count as failed."""
@@ -200,7 +220,7 @@ class Driver:
             )
             return
         value = FAILED + encode(error_of(message, error))
-        self._on_failed(Arrival(address.flow, address.frame, address.index, value))
+        self._on_failed(Arrival(address.flow, address.frame, address.child, value))
 
     def send(
         self,

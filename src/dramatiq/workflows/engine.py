@@ -151,7 +151,7 @@ class Workflows:
 
     def expand(self, address: Address, node: Frame) -> None:
         """Put a frame in the place of a message, which has returned it."""
-        frame = f"{address.frame}.{address.index}"
+        frame = f"{address.frame}.{address.child}"
         increments = {":total": count_leaves(node) - 1}
         if self.reader.fields(address.flow, ":state")[0] is None:
             return
@@ -175,7 +175,7 @@ class Workflows:
         found = self._group_of(address)
         if found is None:
             raise ValueError("The message is not part of a group.")
-        marker = f"{address.frame}+{address.index}"
+        marker = f"{address.frame}+{address.child}"
         while True:
             size, chunks, mark = self.reader.fields(
                 address.flow, f"{found}:size", f"{found}:chunks", marker
@@ -246,7 +246,7 @@ class Workflows:
         address = Address(arrival.flow, arrival.frame, arrival.child)
         self.logger.error(
             "Message %d of frame %s of workflow %s cannot be sent; it counts as failed: %s",
-            address.index,
+            address.child,
             address.frame,
             address.flow,
             decode(arrival.value[1:]),
@@ -285,7 +285,7 @@ class Workflows:
             fields: The message, as the workflow has it.
             raw: Its mark, that it was not run; False is returned if that has changed.
         """
-        flow, frame, index = address.flow, address.frame, address.index
+        flow, frame, index = address.flow, address.frame, address.child
         message = self._driver.message_for(address, fields, self._driver.given(flow, frame, index))
         outgoing = self._driver.prepare(message, None)
         key = f"{frame}#{index}"

@@ -21,7 +21,7 @@ Of the whole workflow: ``:state`` (running, done, failed or cancelled), ``:total
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ..message import get_encoder
 from .policies import FAIL, OPTION, POLICY_OPTION
@@ -95,13 +95,12 @@ class Head:
         return cls(*decode(data))
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """The place of a message in a workflow."""
 
     flow: str
     frame: str
-    index: int
+    child: int
     failure: str = FAIL
 
     @classmethod
@@ -112,7 +111,7 @@ class Address:
 
     def option(self) -> list[Any]:
         """Return what a message carries."""
-        place: list[Any] = [self.flow, self.frame, self.index]
+        place: list[Any] = [self.flow, self.frame, self.child]
         return place if self.failure == FAIL else [*place, self.failure]
 
 

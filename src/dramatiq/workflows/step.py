@@ -55,47 +55,45 @@ def failed_step(message: MessageProxy, exception: BaseException | None = None) -
     address = Address(*message.options[OPTION])
     error = error_of(message, exception or message._exception)
     value = failure_value(address.failure, error)
-    return Step(Arrival(address.flow, address.frame, address.index, value))
+    return Step(Arrival(address.flow, address.frame, address.child, value))
 
 
 def cancelled_step(address: Address) -> Step:
     """Return what it means that a message was not run, as its workflow is cancelled."""
-    return Step(Arrival(address.flow, address.frame, address.index, CANCELLED))
+    return Step(Arrival(address.flow, address.frame, address.child, CANCELLED))
 
 
 def step_of(
     broker: Broker,
-    place: Sequence[Any],
-    address: Address | None,
+    address: Address,
     result: Any,
     added: Sequence[Node],
     *,
-    is_piped: bool,
+    is_piped: bool = True,
+    has_successor: bool = False,
 ) -> Step | None:
     """Return what the success of a message of a workflow means.
 
     Args:
         broker: The broker.
-        place: The message's place, as its option has it.
-        address: The same; None if another message has taken it.
+        address: The message's place.
         result: What the actor returned.
         added: What it added to its group.
         is_piped: Whether the result goes on to the next step.
+        has_successor: Whether another message has taken its place.
 
     Raises:
         TypeError: If the result cannot be encoded.
     """
-    workflows = broker.workflows
-    growths: list[Callable[[], None]] = []
+    growths: tuple[Callable[[], None], ...] = ()
     if added:
-        growths.append(partial(workflows.extend, Address(*place), added))
-    if address is None:
-        return Step(None, tuple(growths)) if growths else None
+        growths = (partial(broker.workflows.extend, address, added),)
+    if has_successor:
+        return Step(None, growths) if growths else None
     if getattr(result, "_is_composed", False):
-        growths.append(partial(workflows.expand, address, root_of(result)))
-        return Step(None, tuple(growths))
+        return Step(None, (*growths, partial(broker.workflows.expand, address, root_of(result))))
     value = success_value(result, is_piped=is_piped)
-    return Step(Arrival(address.flow, address.frame, address.index, value), tuple(growths))
+    return Step(Arrival(address.flow, address.frame, address.child, value), growths)
 
 
 def stand_in_step(broker: Broker, workflows: Workflows, message: MessageProxy, result: Any) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import dramatiq
@@ -38,6 +39,11 @@ class Actors:
         def note(number, word, *given):
             write_line(ledger, word, number)
 
+        @dramatiq.actor(broker=broker)
+        def split(*given):
+            return dramatiq.group([echo.message("echo", *given)]) | echo.message("split")
+
+        self.split = split
         self.echo, self.aecho, self.fail, self.note = echo, aecho, fail, note
 
 
@@ -46,3 +52,8 @@ if "FLOW_URL" in os.environ:
     broker = make_broker(os.environ["FLOW_URL"], os.environ.get("FLOW_NAMESPACE", ""))
     dramatiq.set_broker(broker)
     Actors(broker, os.environ["FLOW_LEDGER"])
+
+if __name__ == "__main__":
+    # A worker without anybody who replaces it.
+    dramatiq.Worker(broker, worker_timeout=100, worker_threads=2).start()
+    threading.Event().wait()

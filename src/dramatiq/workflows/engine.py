@@ -155,7 +155,8 @@ class Workflows:
         increments = {":total": count_leaves(node) - 1}
         if self.reader.fields(address.flow, ":state")[0] is None:
             return
-        self._write_frame(address.flow, frame, fields_of(node, frame), {}, increments)
+        fields = fields_of(node, frame, is_replacement=True)
+        self._write_frame(address.flow, frame, fields, {}, increments)
         self._go_on(address.flow, frame)
 
     def stand_in(self, flow: str, node: Frame, then: dict[str, Any]) -> None:

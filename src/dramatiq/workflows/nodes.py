@@ -15,7 +15,8 @@ fields of a frame ``f``:
 - ``f:end`` once what is to follow its end was sent.
 
 Of the whole workflow: ``:state`` (running, done, failed or cancelled), ``:total``, ``:done`` and
-``:failed`` (messages), ``:error``, ``:created``, ``:then`` (what else to do with the result).
+``:failed`` (messages), ``:error``, ``:created``, ``:then`` (what else to do with the result),
+``:epoch`` (how often it was retried), ``:claim`` (see `driving`).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from .errors import ActorNotFound
 from .logging import get_logger
 from .middleware import MiddlewareError, default_middleware
 from .middleware.chain import Chain, MiddlewareList
+from .workflows.policies import OPTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .inspection import Inspection
     from .message import Message
     from .results import ResultBackend
+    from .workflows.engine import Workflows
+    from .workflows.store import WorkflowStore
 
 __all__ = ["Broker", "Consumer", "MessageProxy", "get_broker", "set_broker"]
 
@@ -81,6 +84,8 @@ class Broker:
     is_in_memory: bool = False
     #: Whether `Consumer.settle` stores follow-ups in the same step; see `follow_ups`.
     stores_follow_ups: bool = False
+    #: Made when it is first needed.
+    _workflows: Workflows | None = None
 
     def __init__(self, middleware: Iterable[Any] | None = None) -> None:
         self.logger = get_logger("dramatiq.broker", type(self))
@@ -314,6 +319,57 @@ class Broker:
             follow_ups = message._follow_ups = FollowUps(self, collects=collects)
         return follow_ups
 
+    # -- workflows
+
+    @property
+    def workflows(self) -> Workflows:
+        """What lets compositions go on that need to be kept in a store.
+
+        Raises:
+            RuntimeError: If there is nowhere to keep them.
+        """
+        if self._workflows is None:
+            from .workflows.engine import Workflows  # many applications have none
+
+            store = self.make_workflow_store()
+            if store is None:
+                raise RuntimeError(
+                    f"{type(self).__name__} cannot keep workflows by itself: a group inside a "
+                    "pipeline, for example. Add a result backend or rate limiter backend on Redis "
+                    "or SQLite to it: broker.add_middleware(Results(backend=…)) or "
+                    "broker.add_middleware(GroupCallbacks(…))."
+                )
+            self._workflows = Workflows(self, store)
+        return self._workflows
+
+    def make_workflow_store(self) -> WorkflowStore | None:
+        """Return where workflows are kept; None if there is no such place.
+
+        By default beside results or rate limits, in a backend of this broker's middleware.
+        """
+        for middleware in self._middleware:
+            for name in ("backend", "rate_limiter_backend"):
+                make = getattr(getattr(middleware, name, None), "make_workflow_store", None)
+                store: WorkflowStore | None = None if make is None else make()
+                if store is not None:
+                    return store
+        return None
+
+    def tell_workflows_of_dead(self, messages: Iterable[Message[Any]], reason: str) -> None:
+        """Have messages count as failed in their workflows that died without being settled."""
+        of_workflows = [message for message in messages if OPTION in message.options]
+        if not of_workflows:
+            return
+        from .workflows.step import dead_arrival
+
+        try:
+            self.workflows.settle([dead_arrival(message, reason) for message in of_workflows])
+        except Exception:
+            # The messages are dead letters all the same; retrying the workflow finds them.
+            self.logger.exception(
+                "Workflows do not know of dead messages: %s.", ", ".join(map(str, of_workflows))
+            )
+
     # -- receiving and caring
 
     @property
@@ -424,6 +480,16 @@ class Consumer:
         for settlement in settlements:
             operations[settlement.outcome](settlement.message)
         return [True] * len(settlements)
+
+    def keep(self, settlements: Sequence[Settlement]) -> None:
+        """Store what other parts want to be stored with settlements, before that.
+
+        It is done where others may look for it as soon as a workflow goes on.
+        """
+        for settlement in settlements:
+            for store, operation in settlement.operations:
+                store.write(operation)
+            settlement.operations.clear()
 
     def exchange(
         self, settlements: Sequence[Settlement], max_messages: int, timeout_ms: float

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .flight_recorder import Record
     from .message import Message
+    from .workflows.step import Step
 
 __all__ = ["Envelope", "FollowUps", "MessageProxy", "Outcome", "Settlement", "current_follow_ups"]
 
@@ -90,6 +91,8 @@ class MessageProxy:
     _is_handed_over: bool = False
     #: What follows from it; see `Broker.follow_ups`.
     _follow_ups: FollowUps | None = None
+    #: What its end means for workflows, if anything.
+    _step: Step | None = None
     #: Where it is written down that it is running, if anywhere.
     _record: Record | None = None
 
@@ -124,7 +127,7 @@ class MessageProxy:
 
     def __getstate__(self) -> dict[str, Any]:
         # Copied and pickled is what is known of the message; the delivery stays the original's.
-        own = ("_lease", "_origin", "_is_handed_over", "_follow_ups", "_record")
+        own = ("_lease", "_origin", "_is_handed_over", "_follow_ups", "_record", "_step")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __str__(self) -> str:
@@ -156,7 +159,7 @@ class Settlement:
     False means that the lease was lost and nothing was changed.
     """
 
-    __slots__ = ("message", "on_settled", "outcome", "payload", "reason")
+    __slots__ = ("message", "on_settled", "outcome", "payload", "reason", "step")
 
     def __init__(
         self,
@@ -174,6 +177,8 @@ class Settlement:
         #: What a dead letter is to hold: the message with its last options; None keeps it as is.
         self.payload = payload
         self.on_settled = on_settled
+        #: What is to be done in workflows before; None if nothing (any more).
+        self.step: Step | None = None
 
     @property
     def envelopes(self) -> list[Envelope]:

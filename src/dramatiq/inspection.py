@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from .message import Message
+    from .workflows.care import Care
+    from .workflows.tree import WorkflowInfo, WorkflowNode
 
 __all__ = [
     "DeadLetter",
@@ -307,6 +309,68 @@ class Inspection:
             ValueError: For `State.LEASED`: what a worker holds is not ours to drop.
         """
         raise self._unsupported("purge")
+
+    # -- workflows
+
+    def workflows(
+        self, *, limit: int = 100, cursor: str | None = None
+    ) -> tuple[list[WorkflowInfo], str | None]:
+        """Return workflows, the newest first, and the cursor of those that follow, if any.
+
+        Raises:
+            RuntimeError: If the broker has nowhere to keep workflows; this holds for all of these.
+        """
+        return self._care().infos(limit, cursor)
+
+    def workflow(self, workflow_id: str) -> WorkflowInfo | None:
+        """Return the figures of one workflow; None if it is not there (any more)."""
+        return self._care().info(workflow_id)
+
+    def workflow_tree(self, workflow_id: str, *, shown: int = 100) -> WorkflowNode | None:
+        """Return what a workflow is made of; None if it is not there (any more).
+
+        Args:
+            workflow_id: The workflow.
+            shown: Most children of one group or chain that are returned.
+        """
+        return self._care().tree(workflow_id, shown=shown)
+
+    def cancel_workflow(self, workflow_id: str, node_id: str | None = None) -> bool:
+        """Cancel a workflow; False if it is not running.
+
+        What runs ends; what has not started within half a second does not start.
+
+        Args:
+            workflow_id: The workflow.
+            node_id: A part of it, which counts as failed then; all of it by default.
+
+        Raises:
+            ValueError: If it has no such part.
+        """
+        return self._care().cancel(workflow_id, node_id)
+
+    def retry_workflow(self, workflow_id: str, node_id: str | None = None) -> int | None:
+        """Have what failed or was cancelled run again; return how many messages do.
+
+        Dead letters are put back into their queues, what was not run is sent again, and the
+        workflow goes on from where it stands. None if it is not there (any more).
+
+        Args:
+            workflow_id: The workflow.
+            node_id: A part of it; all of it by default.
+
+        Raises:
+            ValueError: If it has no such part.
+        """
+        return self._care().retry(workflow_id, node_id, self._requeue_message)
+
+    def _requeue_message(self, queue_name: str, message_id: str) -> int:
+        return self.requeue(Selection(queue_name, message_id=message_id))
+
+    def _care(self) -> Care:
+        from .workflows.care import Care  # few who look at queues look at workflows
+
+        return Care(self.broker.workflows)
 
     def diagnose(self) -> list[Finding]:
         """Return what is worth knowing about the store: its version, settings, space and clock.

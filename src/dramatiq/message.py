@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import nullcontext
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from .common import current_millis
 from .encoder import Encoder, JSONEncoder, MessageData
 from .errors import DecodeError
+from .threading import waiting_for_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from .composition import pipeline
+    from .composition import group, pipeline
+    from .composition.partial import Partial
     from .results import ResultBackend
 
 __all__ = ["Message", "generate_unique_id", "get_encoder", "set_encoder"]
@@ -25,6 +28,7 @@ global_encoder: Encoder = JSONEncoder()
 
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 def get_encoder() -> Encoder:
@@ -75,13 +79,24 @@ class Message(Generic[R_co]):
     message_timestamp: int = dataclasses.field(default_factory=current_millis)
 
     _fields: ClassVar[tuple[str, ...]]
+    #: Whether an actor that returns one means it to take its place in its workflow.
+    _is_composed: ClassVar[bool] = True
     _field_defaults: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
         if type(self.args) is not tuple:
             object.__setattr__(self, "args", tuple(self.args))
 
-    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]:
+    @overload
+    def __or__(self: Message[T], other: Partial[T, S]) -> pipeline[S]: ...
+
+    @overload
+    def __or__(self, other: group[S]) -> pipeline[list[S]]: ...
+
+    @overload
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]: ...
+
+    def __or__(self, other: Any) -> Any:
         """Combine this message with what is to run after it on its result."""
         from .composition import pipeline  # composition is built on messages
 
@@ -169,6 +184,20 @@ class Message(Generic[R_co]):
         message.__post_init__()
         return message
 
+    def if_failed(self, policy: str) -> Message[R_co]:
+        """Return a copy that says what becomes of what it is part of if it fails for good.
+
+        Args:
+            policy: ``"fail"``, the group or pipeline fails too; ``"ignore"``, it goes on with
+                None as this message's result; ``"value"``, it goes on with the error as a value.
+
+        Raises:
+            ValueError: If there is no such policy.
+        """
+        from .composition import check_policy  # composition is built on messages
+
+        return self.copy(options={"failure": check_policy(policy)})
+
     def get_result(
         self,
         *,
@@ -198,7 +227,8 @@ class Message(Generic[R_co]):
                 warn = getattr(middleware, "warn_if_not_stored", None)
                 if warn is not None:
                     warn(broker, self)
-        result: R_co = backend.get_result(self, block=block, timeout=timeout)
+        with waiting_for_others() if block else nullcontext():
+            result: R_co = backend.get_result(self, block=block, timeout=timeout)
         return result
 
     @property
@@ -232,6 +262,11 @@ def _assemble(fields: dict[str, Any]) -> Message[Any]:
     message = object.__new__(Message)
     message.__dict__.update(fields)
     return message
+
+
+def message_of(fields: dict[str, Any]) -> Message[Any]:
+    """Return a message with these fields, as `Message.asdict` gives them: all of them."""
+    return _assemble({**fields, "args": tuple(fields["args"])})
 
 
 def make_message(

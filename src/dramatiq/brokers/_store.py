@@ -20,7 +20,7 @@ from ..inspection import DeadLetter, Selection, State
 from ..message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ..inspection import QueueCounts
 
@@ -100,7 +100,7 @@ class StoreBroker(Broker):
             follow_ups.envelopes.extend(envelopes)
         else:
             self._store(envelopes)
-            self._announce_stored(envelopes)
+            self.announce_stored(envelopes)
         return [envelope.message for envelope in envelopes]
 
     async def enqueue_async(
@@ -109,8 +109,17 @@ class StoreBroker(Broker):
         """Store ``message`` without blocking the running event loop."""
         envelope = self._prepare(message, delay, next(new_delivery_ids()))
         await self._store_async([envelope])
-        self._announce_stored([envelope])
+        self.announce_stored([envelope])
         return envelope.message
+
+    def preparer(self) -> Callable[[Message[Any], int | None], Envelope]:
+        """Return what makes messages ready to be stored by whoever stores them with something else.
+
+        It is called with a message and its delay, and runs the hooks before its enqueue;
+        `announce_stored` runs those after it.
+        """
+        ids = new_delivery_ids()
+        return lambda message, delay: self._prepare(message, delay, next(ids))
 
     def _prepare(
         self, message: Message[Any] | MessageProxy, delay: int | None, delivery_id: bytes
@@ -145,7 +154,8 @@ class StoreBroker(Broker):
         actor = self.actors.get(message.actor_name)
         return 0 if actor is None else actor.priority
 
-    def _announce_stored(self, envelopes: Sequence[Envelope]) -> None:
+    def announce_stored(self, envelopes: Sequence[Envelope]) -> None:
+        """Run the hooks after messages were enqueued."""
         if self.chain.after("after_enqueue"):
             for envelope in envelopes:
                 self.emit_after("enqueue", envelope.message, envelope.delay)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ..workflows.policies import check_policy
+from .errors import WorkflowFailed
 from .groups import group
 from .pipelines import pipeline
 
-__all__ = ["group", "pipeline"]
+__all__ = ["WorkflowFailed", "check_policy", "group", "pipeline"]

@@ -4,34 +4,50 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from ..broker import get_broker
 from ..message import generate_unique_id
 from ..middleware.group_callbacks import GroupCallbacks
 from ..rate_limits import Barrier
 from ..results.errors import ResultMissing
-from .pipelines import pipeline, split_timeout
+from ..workflows.policies import FAIL, check_policy, has_policy
+from .pipelines import Composed, pipeline, split_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..broker import Broker
     from ..message import Message
+    from ..workflows.nodes import Frame
+    from .partial import Partial
+    from .running import Running
 
 __all__ = ["group"]
 
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
 
-Child: TypeAlias = "Message[Any] | pipeline[Any] | group[Any]"
+Child: TypeAlias = "Message[Any] | Partial[Any, Any] | pipeline[Any] | group[Any]"
 
 
-class group(Generic[R]):  # noqa: N801 (a public name that reads like a function)
+class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like a function)
     """Messages, pipelines and groups to be run side by side.
+
+    Inside a pipeline it passes the list of its children's results on to the next step. There,
+    with a policy for failures, with something to follow its end, or with callbacks and groups or
+    the like inside it is a *workflow*, see `pipeline`.
 
     Args:
         children: Messages, pipelines and groups; taken once and not copied.
         broker: The broker to use; the process-wide one by default.
+        failure: What becomes of the group if a child fails that does not say so itself:
+            ``"fail"``, it fails too; ``"ignore"``, None stands for the child's result;
+            ``"value"``, the error does, as ``{"error": {"type": …, "message": …, …}}``.
+        on_success: What to send after all children, with the list of their results as last
+            argument.
+        on_failure: What to send if it fails, with the error as last argument.
 
     Attributes:
         children: The children in order.
@@ -40,11 +56,49 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
 
     Raises:
         TypeError: If a child is something else.
+        ValueError: If there is no such policy.
     """
 
-    def __init__(self, children: Iterable[Child], *, broker: Broker | None = None) -> None:
+    _is_composed = True
+
+    @overload
+    def __init__(
+        self: group[T],
+        children: Iterable[Message[T]] | Iterable[Partial[Any, T]] | Iterable[pipeline[T]],
+        *,
+        broker: Broker | None = None,
+        failure: str = FAIL,
+        on_success: Message[Any] | None = None,
+        on_failure: Message[Any] | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: group[Any],
+        children: Iterable[Child],
+        *,
+        broker: Broker | None = None,
+        failure: str = FAIL,
+        on_success: Message[Any] | None = None,
+        on_failure: Message[Any] | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        children: Iterable[Any],
+        *,
+        broker: Broker | None = None,
+        failure: str = FAIL,
+        on_success: Message[Any] | None = None,
+        on_failure: Message[Any] | None = None,
+    ) -> None:
         self.children: list[Child] = list(children)
         self.broker = broker or get_broker()
+        self.failure = check_policy(failure)
+        self.on_success = on_success
+        self.on_failure = on_failure
+        self._own_failure: str | None = None
+        self._running: Running | None = None
         self.completion_callbacks: list[dict[str, Any]] = []
         for child in self.children:
             if not (isinstance(child, (group, pipeline)) or hasattr(child, "asdict")):
@@ -58,6 +112,70 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
 
     def __str__(self) -> str:
         return f"group([{', '.join(str(child) for child in self.children)}])"
+
+    @overload
+    def __or__(self: group[T], other: Partial[list[T], S]) -> pipeline[S]: ...
+
+    @overload
+    def __or__(self, other: group[S]) -> pipeline[list[S]]: ...
+
+    @overload
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]: ...
+
+    def __or__(self, other: Any) -> Any:
+        """Return a pipeline in which ``other`` follows on the list of the children's results."""
+        return pipeline([self, other])
+
+    def if_failed(self, policy: str) -> group[R]:
+        """Say what becomes of what this group is part of if it fails; return this group.
+
+        Args:
+            policy: ``"fail"``, ``"ignore"`` or ``"value"``, see `group`.
+        """
+        self._own_failure = check_policy(policy)
+        return self
+
+    @staticmethod
+    def current() -> CurrentGroup:
+        """Return the group that the message which runs here is part of, to add to it.
+
+        Raises:
+            RuntimeError: If no message of a workflow runs here.
+        """
+        return CurrentGroup()
+
+    @property
+    def _is_workflow(self) -> bool:
+        return (
+            self.failure != FAIL
+            or self._own_failure is not None
+            or self.on_success is not None
+            or self.on_failure is not None
+            or any(not isinstance(child, Composed) and has_policy(child) for child in self.children)
+            or (bool(self.completion_callbacks) and any(map(_is_nested, self.children)))
+        )
+
+    def _as_node(self, failure: str = FAIL) -> Frame:
+        from ..workflows.nodes import Frame, node_of
+        from .running import as_fields
+
+        return Frame(
+            False,
+            [node_of(child, self.failure) for child in self.children],
+            self._own_failure or failure,
+            as_fields(self.on_success),
+            as_fields(self.on_failure),
+            self.completion_callbacks,
+        )
+
+    def _attach(self, broker: Broker, flow: str, frame: str) -> None:
+        """Take note of where this was started, and tell what is inside."""
+        from .running import Running
+
+        self._running = Running(broker, flow, frame, self)
+        for index, child in enumerate(self.children):
+            if isinstance(child, (group, pipeline)):
+                child._attach(broker, flow, f"{frame}.{index}")
 
     def add_completion_callback(self, message: Message[Any]) -> None:
         """Have ``message`` sent when all children succeeded; may be called several times.
@@ -77,9 +195,13 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
             This group.
 
         Raises:
-            RuntimeError: If there are callbacks and the broker has no `GroupCallbacks` middleware.
-            NotImplementedError: If there are callbacks and a child is a group.
+            RuntimeError: If there are callbacks and the broker has no `GroupCallbacks` middleware,
+                or if it is a workflow and the broker has nowhere to keep it.
+            NotImplementedError: If there are callbacks, a child is a group, and the broker has
+                nowhere to keep workflows.
         """
+        if self._is_workflow and self._run_workflow(delay):
+            return self
         children = self._with_callbacks() if self.completion_callbacks else self.children
         for is_composed, neighbours in groupby(children, key=_is_composed):
             if is_composed:
@@ -89,6 +211,19 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
                 # Many at a time: a large group then costs a few writes, not one per message.
                 self.broker.enqueue_many(neighbours, delay=delay)  # type: ignore[arg-type]  # as above
         return self
+
+    def _run_workflow(self, delay: int | None) -> bool:
+        from ..workflows.nodes import ROOT, root_of  # few groups are
+
+        try:
+            workflows = self.broker.workflows
+        except RuntimeError:
+            if not self.completion_callbacks:
+                raise
+            return False
+        flow = workflows.start(root_of(self), delay=delay)
+        self._attach(self.broker, flow, ROOT)
+        return True
 
     def _with_callbacks(self) -> list[Child]:
         """Make a barrier for this run, and copies of the children that arrive at it."""
@@ -121,7 +256,7 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
         if isinstance(child, pipeline):
             *start, last = child.messages
             return pipeline([*start, _as_member(last, options, members)], broker=child.broker)
-        return _as_member(child, options, members)
+        return _as_member(cast("Message[Any]", child), options, members)
 
     def get_results(self, *, block: bool = False, timeout: int | None = None) -> Iterator[Any]:
         """Yield the result of each child in order: of a pipeline the last, of a group a list.
@@ -137,6 +272,9 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
             ResultFailure: If an actor failed for good.
         """
         budgets = split_timeout(timeout)
+        if self._running is not None:
+            yield from self._running.get_children(len(self.children), budgets, block=block)
+            return
         for child in self.children:
             yield self._result_of(child, block=block, timeout=next(budgets))
 
@@ -146,7 +284,7 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
         if isinstance(child, pipeline):
             return child.get_result(block=block, timeout=timeout)
         backend = self.broker.get_results_backend()
-        return child.get_result(backend=backend, block=block, timeout=timeout)
+        return cast("Message[Any]", child).get_result(backend=backend, block=block, timeout=timeout)
 
     def wait(self, *, timeout: int | None = None) -> None:
         """Block until all children have a result.
@@ -169,6 +307,8 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
             RuntimeError: If the broker has no result backend.
             ResultFailure: If an actor failed for good.
         """
+        if self._running is not None:
+            return self._running.completed_count(len(self.children), in_order=False)
         return sum(self._is_completed(child) for child in self.children)
 
     def _is_completed(self, child: Child) -> bool:
@@ -182,6 +322,40 @@ class group(Generic[R]):  # noqa: N801 (a public name that reads like a function
     def completed(self) -> bool:
         """Whether all children have a result; raises what `completed_count` raises."""
         return self.completed_count == len(self)
+
+
+class CurrentGroup:
+    """The innermost group that the message which runs here is part of.
+
+    Raises:
+        RuntimeError: If no message of a workflow runs here.
+    """
+
+    def __init__(self) -> None:
+        from ..workflows.step import current
+
+        here = current()
+        if here is None:
+            raise RuntimeError(
+                "No message of a workflow runs here, so there is no group to add to. Call "
+                "group.current() in the actor of a message that is part of a group in a workflow."
+            )
+        self._here = here
+
+    def add(self, *children: Child) -> None:
+        """Have more children run in the group, which waits for them too.
+
+        They are added when the actor has returned, in one step with its result, and not at all
+        if it fails.
+        """
+        from ..workflows.nodes import node_of
+
+        self._here.added += [node_of(child) for child in children]
+
+
+def _is_nested(child: Child) -> bool:
+    """Tell whether a child cannot be counted by a barrier."""
+    return isinstance(child, group) or (isinstance(child, pipeline) and child._is_workflow)
 
 
 def _is_composed(child: Child) -> bool:

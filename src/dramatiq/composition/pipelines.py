@@ -3,66 +3,165 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from ..broker import get_broker
 from ..results.errors import ResultMissing
+from ..workflows.policies import FAIL, check_policy, has_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..broker import Broker
     from ..message import Message
+    from ..workflows.nodes import Frame
+    from .groups import group
+    from .partial import Partial
+    from .running import Running
 
-__all__ = ["pipeline"]
+__all__ = ["Composed", "pipeline"]
 
 R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
+
+#: Most messages of a pipeline that each carry the next, as in 2.x. At somewhat less than 500 the
+#: encoder gives up: each is nested two levels deeper.
+LONGEST_FLAT = 400
 
 
-class pipeline(Generic[R]):  # noqa: N801 (a public name that reads like a function)
+class Composed:
+    """What pipelines and groups are, as seen by one another."""
+
+    def _attach(self, broker: Broker, flow: str, frame: str) -> None:
+        """Take note of where this was started, and tell what is inside."""
+        raise NotImplementedError
+
+
+class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads like a function)
     """Messages to be run one after the other.
 
     The result of each is passed to the next as its last positional argument, unless an option
     ``pipe_ignore`` says otherwise. The messages are copies of those given. Running it enqueues
     the first, which carries all the others; the broker needs the `Pipelines` middleware.
 
+    A pipeline with a group in it, with a policy for failures, with something to follow its end,
+    or of more than 400 steps is a *workflow*: kept in a store of the broker's, where each
+    group passes the list of its children's results on to the next step.
+
     Args:
-        children: Messages and pipelines, which are taken apart.
+        children: Messages, groups and pipelines, which are taken apart unless they say what is to
+            follow their end or what becomes of their failure.
         broker: The broker to use; the process-wide one by default.
+        failure: What becomes of the pipeline if a step fails that does not say so itself:
+            ``"fail"``, it fails too; ``"ignore"``, it goes on with None; ``"value"``, it goes on
+            with the error, as ``{"error": {"type": …, "message": …, …}}``.
+        on_success: What to send after the last step, with its result as last argument.
+        on_failure: What to send if it fails, with the error as last argument.
 
     Attributes:
-        messages: The messages in order.
+        messages: The steps that are messages, in order; all of them unless it is a workflow.
+        steps: All steps in order.
         broker: The broker in use.
 
     Raises:
         TypeError: If a child is something else.
+        ValueError: If there is no such policy.
     """
+
+    _is_composed = True
 
     def __init__(
         self,
-        children: Iterable[Message[Any] | pipeline[Any]],
+        children: Iterable[Message[Any] | Partial[Any, Any] | pipeline[Any] | group[Any]],
         *,
         broker: Broker | None = None,
+        failure: str = FAIL,
+        on_success: Message[Any] | None = None,
+        on_failure: Message[Any] | None = None,
     ) -> None:
         self.broker = broker or get_broker()
-        # New options for each: linking them must not change the caller's messages.
+        self.failure = check_policy(failure)
+        self.on_success = on_success
+        self.on_failure = on_failure
+        self._own_failure: str | None = None
+        self._running: Running | None = None
+        self.steps: list[Any] = list(_flatten(children))
         self.messages: list[Message[Any]] = [
-            message.copy(options={}) for message in _flatten(children)
+            step for step in self.steps if not isinstance(step, Composed)
         ]
-        for message, following in zip(self.messages, self.messages[1:], strict=False):
-            # Holds the next message's options, not a copy, so that its own target shows in it.
-            message.options["pipe_target"] = following.asdict()
+        if not self._is_workflow:
+            for message, following in zip(self.messages, self.messages[1:], strict=False):
+                # Holds the next message's options, not a copy: its own target shows in it.
+                message.options["pipe_target"] = following.asdict()
 
     def __len__(self) -> int:
-        return len(self.messages)
+        return len(self.steps)
 
-    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]:
+    @overload
+    def __or__(self: pipeline[T], other: Partial[T, S]) -> pipeline[S]: ...
+
+    @overload
+    def __or__(self, other: group[S]) -> pipeline[list[S]]: ...
+
+    @overload
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]: ...
+
+    def __or__(self, other: Any) -> Any:
         """Return a pipeline that ends in ``other``; it uses the process-wide broker."""
-        return cast("pipeline[S]", type(self)([self, other]))
+        return type(self)([self, other])
 
     def __str__(self) -> str:
-        return f"pipeline([{', '.join(str(message) for message in self.messages)}])"
+        return f"pipeline([{', '.join(str(step) for step in self.steps)}])"
+
+    def if_failed(self, policy: str) -> pipeline[R]:
+        """Say what becomes of what this pipeline is part of if it fails; return this pipeline.
+
+        Args:
+            policy: ``"fail"``, ``"ignore"`` or ``"value"``, see `pipeline`.
+        """
+        self._own_failure = check_policy(policy)
+        return self
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether nothing is said about its end."""
+        return (
+            self.failure == FAIL
+            and self._own_failure is None
+            and self.on_success is None
+            and self.on_failure is None
+        )
+
+    @property
+    def _is_workflow(self) -> bool:
+        return (
+            not self._is_plain
+            or len(self.messages) != len(self.steps)
+            or len(self.steps) > LONGEST_FLAT
+            or any(map(has_policy, self.messages))
+        )
+
+    def _as_node(self, failure: str = FAIL) -> Frame:
+        from ..workflows.nodes import Frame, node_of
+        from .running import as_fields
+
+        return Frame(
+            True,
+            [node_of(step, self.failure) for step in _unlinked(self)],
+            self._own_failure or failure,
+            as_fields(self.on_success),
+            as_fields(self.on_failure),
+        )
+
+    def _attach(self, broker: Broker, flow: str, frame: str) -> None:
+        """Take note of where this was started, and tell what is inside."""
+        from .running import Running
+
+        self._running = Running(broker, flow, frame, self)
+        for index, step in enumerate(self.steps):
+            if isinstance(step, Composed):
+                step._attach(broker, flow, f"{frame}.{index}")
 
     def run(self, *, delay: int | None = None) -> pipeline[R]:
         """Enqueue the first message.
@@ -73,14 +172,23 @@ class pipeline(Generic[R]):  # noqa: N801 (a public name that reads like a funct
 
         Returns:
             This pipeline.
+
+        Raises:
+            RuntimeError: If it is a workflow and the broker has nowhere to keep it.
         """
+        if self._is_workflow:
+            from ..workflows.nodes import ROOT, root_of  # few pipelines are
+
+            flow = self.broker.workflows.start(root_of(self), delay=delay)
+            self._attach(self.broker, flow, ROOT)
+            return self
         first = self.messages[0]
         longest = max(delay or 0, first.options.get("delay") or 0)
         self.broker.enqueue(first, delay=longest or None)
         return self
 
     def get_result(self, *, block: bool = False, timeout: int | None = None) -> R:
-        """Return the result of the last message.
+        """Return the result of the last step.
 
         Args:
             block: Whether to wait for it.
@@ -92,6 +200,8 @@ class pipeline(Generic[R]):  # noqa: N801 (a public name that reads like a funct
             ResultTimeout: If there is none in time.
             ResultFailure: If the last actor failed for good.
         """
+        if self._running is not None:
+            return cast("R", self._running.get(block=block, timeout=timeout))
         backend = self.broker.get_results_backend()
         result: R = self.messages[-1].get_result(backend=backend, block=block, timeout=timeout)
         return result
@@ -109,8 +219,11 @@ class pipeline(Generic[R]):  # noqa: N801 (a public name that reads like a funct
             ResultTimeout: If there is none in time.
             ResultFailure: If an actor failed for good.
         """
-        backend = self.broker.get_results_backend()
         budgets = split_timeout(timeout)
+        if self._running is not None:
+            yield from self._running.get_children(len(self.steps), budgets, block=block)
+            return
+        backend = self.broker.get_results_backend()
         for message in self.messages:
             yield message.get_result(backend=backend, block=block, timeout=next(budgets))
 
@@ -136,6 +249,8 @@ class pipeline(Generic[R]):  # noqa: N801 (a public name that reads like a funct
             RuntimeError: If the broker has no result backend.
             ResultFailure: If an actor failed for good.
         """
+        if self._running is not None:
+            return self._running.completed_count(len(self.steps), in_order=True)
         count = 0
         try:
             for _ in self.get_results():
@@ -158,14 +273,30 @@ def split_timeout(timeout: int | None) -> Iterator[int | None]:
             yield timeout
 
 
-def _flatten(children: Iterable[Message[Any] | pipeline[Any]]) -> Iterator[Message[Any]]:
+def _flatten(children: Iterable[Any]) -> Iterator[Any]:
     for child in children:
-        if isinstance(child, pipeline):
-            yield from child.messages
-        elif hasattr(child, "asdict"):
+        if isinstance(child, pipeline) and child._is_plain:
+            yield from _unlinked(child)
+        elif isinstance(child, Composed):
             yield child
+        elif hasattr(child, "asdict"):
+            # New options for each: linking them must not change the caller's messages.
+            yield child.copy(options={})
         else:
             raise TypeError(
-                f"A pipeline is made of messages and pipelines, not of {type(child).__name__}: "
-                f"{child!r}. Call actor.message(…) to make a message."
+                "A pipeline is made of messages, groups and pipelines, not of "
+                f"{type(child).__name__}: {child!r}. Call actor.message(…) to make a message."
             )
+
+
+def _unlinked(child: pipeline[Any]) -> Iterator[Any]:
+    """Yield copies of the steps of a pipeline without what links them to one another."""
+    last = len(child.steps) - 1
+    for number, step in enumerate(child.steps):
+        if isinstance(step, Composed):
+            yield step
+            continue
+        message = step.copy(options={})
+        if number < last and not child._is_workflow:
+            del message.options["pipe_target"]
+        yield message

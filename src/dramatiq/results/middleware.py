@@ -8,6 +8,7 @@ from ..errors import ActorNotFound
 from ..logging import get_logger
 from ..middleware.middleware import Middleware
 from ..threading import _task_target
+from ..workflows.policies import OPTION
 
 if TYPE_CHECKING:
     from ..broker import Broker, MessageProxy
@@ -63,12 +64,16 @@ class Results(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Store what the actor returned; nothing if it failed."""
-        if exception is not None:
-            return
+        if exception is not None or getattr(result, "_is_composed", False):
+            return  # or it is what takes this message's place that has a result
         store_results, result_ttl = self._settings(broker, message)
         if store_results:
             self._store(broker, message, result, result_ttl)
-        elif result is not None and message.options.get("pipe_target") is None:
+        elif (
+            result is not None
+            and message.options.get("pipe_target") is None
+            and OPTION not in message.options
+        ):
             self.logger.warning(
                 "Actor %r returned a value that is not None, but store_results is off for it: "
                 "the value has been discarded. Turn the option on, or return nothing.",
@@ -106,6 +111,11 @@ class Results(Middleware):
             message.actor_name,
             message,
         )
+
+    def ttl_of(self, broker: Broker, message: MessageProxy) -> int | None:
+        """Return for how many milliseconds to keep a message's result; None if it is not kept."""
+        store_results, result_ttl = self._settings(broker, message)
+        return result_ttl if store_results else None
 
     def _settings(self, broker: Broker, message: MessageProxy) -> tuple[bool, int]:
         """Return whether to store the result, and for how many milliseconds."""

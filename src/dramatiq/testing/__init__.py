@@ -6,6 +6,7 @@ Inherit a contract in a test module, supply its fixture, and pytest runs it:
 * `dramatiq.testing.result_contract.ResultBackendContract`
 * `dramatiq.testing.rate_limiter_contract.RateLimiterBackendContract`
 * `dramatiq.testing.history_contract.HistoryStoreContract`
+* `dramatiq.testing.workflow_contract.WorkflowContract` (needs Hypothesis)
 * `dramatiq.testing.waiting`: wait for a condition, start threads together
 """
 

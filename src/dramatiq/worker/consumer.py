@@ -21,6 +21,7 @@ from ..delivery import Outcome, Settlement
 from ..errors import ActorNotFound, BrokerConnectionError
 from ..logging import get_logger
 from . import processing
+from .advancing import Advancing
 from .outage import Outage
 from .parking import Parking
 from .prefetch import Prefetch, SlowStart
@@ -104,6 +105,7 @@ class ConsumerThread(Thread):
         self._held = 0
         self._woken = Event()
         self._stopping = Event()
+        self._advancing = Advancing(broker, self.submit, self._stopping)
         self._fetching = True
         self._is_connected = False
         self._is_starving = False
@@ -143,6 +145,7 @@ class ConsumerThread(Thread):
                 level = logging.DEBUG if is_connection_error else logging.INFO
                 self.logger.log(level, "Restarting consumer in %0.2f seconds.", delay_s)
                 self._stopping.wait(delay_s)
+        self._advancing.finish()
         self.broker.emit_before("consumer_thread_shutdown", self)
         self.logger.debug("Consumer thread stopped.")
 
@@ -250,7 +253,7 @@ class ConsumerThread(Thread):
 
     def _step_owned(self, consumer: Consumer) -> None:
         self.handle_delayed_messages()
-        settlements = self._collect()
+        settlements = self._collect(consumer)
         self._pace.observe(len(settlements), time.monotonic())
         wanted = self._demand(len(settlements))
         timeout_ms = self._parking.wait_ms(self.worker_timeout if self.is_consuming else 0)
@@ -398,7 +401,7 @@ class ConsumerThread(Thread):
         while True:
             try:
                 if self.announce(settlement):
-                    settled = self._connected_consumer().settle([settlement])[0]
+                    settled = self._settle_through(self._connected_consumer(), settlement)
                     settlement.message._is_handed_over = True
                     conclude(self.broker, settlement, settled)
             except BrokerConnectionError as error:
@@ -424,10 +427,20 @@ class ConsumerThread(Thread):
             raise BrokerConnectionError(f"queue {self.queue_name!r} has no consumer yet")
         return self.consumer
 
-    def _collect(self) -> list[Settlement]:
+    def _settle_through(self, consumer: Consumer, settlement: Settlement) -> bool:
+        if settlement.step is not None:
+            consumer.keep([settlement])
+            self._advancing.do(settlement)
+        return consumer.settle([settlement])[0]
+
+    def _collect(self, consumer: Consumer) -> list[Settlement]:
         """Return what is to be settled now: first what could not be settled before."""
         settlements = self._unsettled + self._inbox.drain()
         self._unsettled = settlements
+        if any(each.step is not None for each in settlements):
+            settlements, held_back = self._advancing.sort_out(consumer, settlements)
+            self._unsettled = settlements
+            self._advancing.hand_over(held_back)
         return settlements
 
     def _confirm(self, settlements: list[Settlement], confirmed: list[bool]) -> None:
@@ -448,7 +461,10 @@ class ConsumerThread(Thread):
 
     def _flush(self, consumer: Consumer) -> None:
         """Settle what is left, at the end."""
-        settlements = self._collect()
-        if settlements:
+        while settlements := self._collect(consumer):
+            confirmed, _ = consumer.exchange(settlements, 0, 0)
+            self._confirm(settlements, confirmed)
+        self._advancing.finish()
+        if settlements := self._collect(consumer):
             confirmed, _ = consumer.exchange(settlements, 0, 0)
             self._confirm(settlements, confirmed)

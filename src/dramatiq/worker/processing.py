@@ -15,6 +15,7 @@ from ..logging import get_logger
 from ..middleware import MiddlewareError
 from ..mistakes import close_match
 from ..results import Results
+from ..workflows.policies import OPTION
 
 if TYPE_CHECKING:
     from ..actor import Actor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..middleware import SkipMessage
 
 __all__ = [
+    "NEVER_STORABLE",
     "after_failure",
     "after_skip",
     "after_success",
@@ -35,7 +37,7 @@ logger = get_logger("dramatiq.worker", "WorkerThread")
 consumer_logger = get_logger("dramatiq.worker", "ConsumerThread")
 
 #: Errors that come back however often a follow-up is stored.
-_NEVER_STORABLE = (TypeError, ValueError, RecursionError, ActorNotFound, QueueNotFound)
+NEVER_STORABLE = (TypeError, ValueError, RecursionError, ActorNotFound, QueueNotFound)
 
 
 def before(broker: Broker, message: MessageProxy) -> Actor[Any, Any] | None:
@@ -69,6 +71,8 @@ def after_success(broker: Broker, message: MessageProxy, result: Any) -> None:
     """Run the hooks after the actor returned ``result``."""
     if (
         result is not None
+        and not getattr(result, "_is_composed", False)
+        and OPTION not in message._message.options
         and message._message.options.get("pipe_target") is None
         and not has_results_middleware(broker)
     ):
@@ -138,13 +142,22 @@ def settlement_of(message: MessageProxy) -> Settlement:
     error = None if follow_ups is None else follow_ups.error
     # A hook's veto of the enqueue is a decision, not a failure.
     if error is not None and not isinstance(error, MiddlewareError):
-        if not isinstance(error, _NEVER_STORABLE):
+        if not isinstance(error, NEVER_STORABLE):
             return Settlement(message, Outcome.REQUEUE)
         message.fail()
         message.stuff_exception(error)
     if not message.failed:
-        return Settlement(message, Outcome.ACK)
-    return Settlement(message, Outcome.NACK, reason=_reason(message), payload=_encode(message))
+        settlement = Settlement(message, Outcome.ACK)
+        settlement.step = message._step
+        return settlement
+    settlement = Settlement(
+        message, Outcome.NACK, reason=_reason(message), payload=_encode(message)
+    )
+    if OPTION in message.options:
+        from ..workflows.step import failed_step  # few messages are part of one
+
+        settlement.step = failed_step(message)
+    return settlement
 
 
 def _reason(message: MessageProxy) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ...history.stores.redis import RedisStore
     from ...inspection import Inspection
     from ...message import Message
+    from ...workflows.store import WorkflowStore
 
 __all__ = ["RedisBroker"]
 
@@ -357,6 +358,12 @@ class RedisBroker(StoreBroker):
         from ...history.stores.redis import RedisStore  # few applications need it
 
         return RedisStore(client=self.client, namespace=f"{self.namespace}-history")
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where workflows are kept: on the server, in one step with their messages."""
+        from .workflows import BrokerStore  # few applications have workflows
+
+        return BrokerStore(self)
 
     @property
     def inspection(self) -> Inspection:

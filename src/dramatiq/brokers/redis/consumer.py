@@ -17,7 +17,7 @@ from .bell import Bell
 from .delays import Delays, eta_of
 from .scanning import find_id
 from .scripts import load
-from .settling import GONE, MOVED, Settling
+from .settling import GONE, MOVED, Settling, keeping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -198,6 +198,14 @@ class RedisConsumer(Consumer):
         if not settlements:
             return [], []
         return self._settle(settlements, count)
+
+    def keep(self, settlements: Sequence[Settlement]) -> None:
+        """Store what is to be there before a workflow goes on; see `Consumer`."""
+        calls = keeping(settlements, self._acks)
+        if calls:
+            self._link.run(calls)
+            for each in settlements:
+                each.operations.clear()
 
     def wake(self) -> None:
         """Make a waiting `fetch` return."""

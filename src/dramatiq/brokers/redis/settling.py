@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...redis.link import Call
     from .layout import Layout
 
-__all__ = ["MOVED", "Settling", "stored"]
+__all__ = ["MOVED", "Settling", "keeping", "stored"]
 
 #: What scripts answer for each message: it was not held, it was and is settled, it is gone.
 LOST, MOVED, GONE = 0, 1, 2
@@ -41,6 +41,17 @@ def stored(envelopes: Sequence[Envelope], layout: Layout) -> tuple[list[bytes], 
         for envelope in those:
             arguments += (envelope.delivery_id, envelope.payload)
     return keys, arguments
+
+
+def keeping(settlements: Sequence[Settlement], acks: bytes) -> list[Call]:
+    """Return what stores results, which is to be done before anything is settled."""
+    keys: list[bytes] = [acks]
+    arguments: list[object] = []
+    for each in settlements:
+        for _, write in each.operations:
+            keys.append(write.key)
+            arguments += [each.message._lease, write.value, write.ttl]
+    return [(load("keep"), tuple(keys), tuple(arguments))] if arguments else []
 
 
 class Settling:
@@ -70,7 +81,9 @@ class Settling:
         acked: list[bytes] = []
         requeued: list[bytes] = []
         settlements = list(settlements)
-        self._keep([each for each in settlements if each.operations])
+        for call in keeping(settlements, acks):
+            self.calls.append(call)
+            self._ids.append([])
         for each in settlements:
             lease = each.message._lease
             if each.outcome is Outcome.NACK:
@@ -108,17 +121,6 @@ class Settling:
     ) -> None:
         self.calls.append((load(name), keys, arguments))
         self._ids.append(ids)
-
-    def _keep(self, settlements: Sequence[Settlement]) -> None:
-        """Store results, which is to be done before anything is settled."""
-        keys: list[bytes] = [self._acks]
-        arguments: list[object] = []
-        for each in settlements:
-            for _, write in each.operations:
-                keys.append(write.key)
-                arguments += [each.message._lease, write.value, write.ttl]
-        if arguments:
-            self._add("keep", tuple(keys), [], tuple(arguments))
 
     def _follow(self, settlement: Settlement) -> None:
         queue, lease = self._queue, settlement.message._lease

@@ -136,6 +136,20 @@ class SQLiteConsumer(Consumer):
             self._forget(each.message)
         return settled, [] if taken is None else self._receive(taken)
 
+    def keep(self, settlements: Sequence[Settlement]) -> None:
+        """Store what is to be there before a workflow goes on; see `Consumer`."""
+        operations = [operation for each in settlements for _, operation in each.operations]
+        if not operations:
+            return
+
+        def operate(connection: sqlite3.Connection) -> None:
+            for operation in operations:
+                operation(connection)
+
+        self.database.write(operate, frees_space=True)
+        for each in settlements:
+            each.operations.clear()
+
     def wake(self) -> None:
         """Make a waiting `fetch` return."""
         self._is_woken = True

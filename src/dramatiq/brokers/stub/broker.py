@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ...history.stores.stub import StubStore
     from ...inspection import Inspection
     from ...message import Message
+    from ...workflows.store import WorkflowStore
 
 __all__ = ["StubBroker"]
 
@@ -132,6 +133,12 @@ class StubBroker(Broker):
         from ...history.stores.stub import StubStore  # few applications need it
 
         return StubStore()
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where workflows are kept: in memory, like messages."""
+        from ...workflows.stores.memory import MemoryStore  # few tests need it
+
+        return MemoryStore()
 
     @property
     def inspection(self) -> Inspection:

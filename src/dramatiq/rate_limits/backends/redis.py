@@ -12,6 +12,8 @@ from ..backend import RateLimiterBackend
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ...workflows.store import WorkflowStore
+
 __all__ = ["RedisBackend"]
 
 #: The shortest timeout of a wait, in milliseconds, as 2.x demands it.
@@ -25,6 +27,10 @@ _DECR = Script.load(_FOLDER, "decr")
 _INCR_AND_SUM = Script.load(_FOLDER, "incr_and_sum")
 _ARRIVE = Script.load(_FOLDER, "arrive")
 _NOTIFY = Script.load(_FOLDER, "notify")
+
+#: The namespace of workflows that are kept beside results and rate limits; in a cluster its keys
+#: are on one node.
+WORKFLOWS_NAMESPACE = "{dramatiq-workflows}"
 
 
 class RedisBackend(RateLimiterBackend):
@@ -116,6 +122,12 @@ class RedisBackend(RateLimiterBackend):
     def wait_notify(self, key: str, ttl: int) -> None:
         """Send an event, to be seen for ``ttl`` milliseconds."""
         self._server.run(_NOTIFY, [key], _EVENT, ttl)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.redis import RedisStore  # few applications have workflows
+
+        return RedisStore(self.client, WORKFLOWS_NAMESPACE)
 
 
 def _key_of_members(key: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ...sqlite import Database
+    from ...workflows.store import WorkflowStore
 
 __all__ = ["SQLiteBackend"]
 
@@ -188,6 +189,12 @@ class SQLiteBackend(RateLimiterBackend):
             return change(counters)
 
         return self.database.write(operation)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.sqlite import SQLiteStore  # few applications have workflows
+
+        return SQLiteStore(self.database)
 
 
 class _Counters:

@@ -11,6 +11,8 @@ from ..backend import RateLimiterBackend
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ...workflows.store import WorkflowStore
+
 __all__ = ["StubBackend"]
 
 
@@ -134,3 +136,9 @@ class StubBackend(RateLimiterBackend):
             for expired in [each for each, (_, at_s) in self.db.items() if at_s <= now_s]:
                 del self.db[expired]
             self._writes_until_sweep = max(len(self.db), 100)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.memory import MemoryStore  # few applications have workflows
+
+        return MemoryStore()

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from ...delivery import FollowUps
     from ...encoder import Encoder
     from ...message import Message
+    from ...workflows.store import WorkflowStore
     from ..backend import MResult, Result
 
 __all__ = ["RedisBackend"]
 
 _STORE = Script.load(Path(__file__).parent / "redis_scripts", "store")
+
+#: The namespace of workflows that are kept beside results and rate limits; in a cluster its keys
+#: are on one node.
+WORKFLOWS_NAMESPACE = "{dramatiq-workflows}"
 
 
 class Write(NamedTuple):
@@ -126,3 +131,9 @@ class RedisBackend(ResultBackend):
             return False
         shares = getattr(follow_ups.store, "shares_server_with", None)
         return shares is not None and shares(self.client)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.redis import RedisStore  # few applications have workflows
+
+        return RedisStore(self.client, WORKFLOWS_NAMESPACE)

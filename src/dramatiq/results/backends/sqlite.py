@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...encoder import Encoder
     from ...message import Message
     from ...sqlite import Database
+    from ...workflows.store import WorkflowStore
     from ..backend import MResult, Result
 
 __all__ = ["SQLiteBackend"]
@@ -140,3 +141,9 @@ class SQLiteBackend(ResultBackend):
             follow_ups.operations.append((self.database, store))
         else:
             self.database.write(store)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.sqlite import SQLiteStore  # few applications have workflows
+
+        return SQLiteStore(self.database)

@@ -10,6 +10,7 @@ from ..backend import Missing, ResultBackend
 
 if TYPE_CHECKING:
     from ...delivery import FollowUps
+    from ...workflows.store import WorkflowStore
     from ..backend import MResult, Result
 
 __all__ = ["StubBackend"]
@@ -51,3 +52,9 @@ class StubBackend(ResultBackend):
                 for expired in [key for key, (_, at_s) in self.results.items() if at_s <= now_s]:
                     del self.results[expired]
                 StubBackend._writes_until_sweep = max(len(self.results), 100)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.memory import MemoryStore  # few applications have workflows
+
+        return MemoryStore()

@@ -1,0 +1,1 @@
+"""Where workflows are kept; each module is imported by who has such a store."""

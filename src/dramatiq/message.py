@@ -194,9 +194,9 @@ class Message(Generic[R_co]):
         Raises:
             ValueError: If there is no such policy.
         """
-        from .composition import check_policy  # composition is built on messages
+        from .workflows.policies import POLICY_OPTION, check_policy  # messages are a lower row
 
-        return self.copy(options={"failure": check_policy(policy)})
+        return self.copy(options={POLICY_OPTION: check_policy(policy)})
 
     def get_result(
         self,

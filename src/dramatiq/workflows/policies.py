@@ -16,9 +16,9 @@ __all__ = [
 ]
 
 #: The option in which a message carries its place: workflow, frame, index, and its policy.
-OPTION = "workflow"
+OPTION = "workflow_place"
 #: The option in which a message carries what becomes of its workflow if it fails.
-POLICY_OPTION = "failure"
+POLICY_OPTION = "workflow_failure"
 #: If it fails, what it is part of fails.
 FAIL = "fail"
 #: If it fails, its result is None.

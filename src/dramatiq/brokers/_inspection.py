@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..common import q_name
 from ..encoder import JSONEncoder
 from ..errors import DecodeError
-from ..inspection import BATCH, Inspection, MessageInfo, Page, QueueInfo, Selection, State
+from ..flight_recorder import look
+from ..inspection import (
+    BATCH,
+    Inspection,
+    MessageInfo,
+    Page,
+    QueueInfo,
+    RunningInfo,
+    Selection,
+    State,
+)
 from ..message import get_encoder
 from ._store import decode
 
@@ -54,6 +65,7 @@ class Matcher:
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self._error = None if selection.error is None else selection.error.casefold()
+        self._error_class = selection.error_class
         self._names = [
             name for name in (selection.actor_name, selection.message_id) if name is not None
         ]
@@ -70,6 +82,7 @@ class Matcher:
             (self._keys is None or info.key in self._keys)
             and self._is_in_time(info.died_at)
             and (self._error is None or self._error in (info.reason or "").casefold())
+            and (self._error_class is None or self._error_class == info.error_class)
             and (not self._names or self._is_named(info))
         )
 
@@ -103,8 +116,8 @@ class StoreInspection(Inspection):
         """Return the canonical names of all queues that the store or this process knows."""
         raise NotImplementedError
 
-    def _infos(self, queue_names: Sequence[str]) -> list[QueueInfo]:
-        """Return what there is to tell of queues, in their order."""
+    def _infos(self, queue_names: Sequence[str], count_limit: int | None) -> list[QueueInfo]:
+        """Return what there is to tell of queues, in their order; see `Inspection.queues`."""
         raise NotImplementedError
 
     def _read(
@@ -149,15 +162,19 @@ class StoreInspection(Inspection):
         """Drop what a queue holds in a state now."""
         raise NotImplementedError
 
+    def _recorders(self) -> list[tuple[str, str]]:
+        """Return each registered worker with the name of a flight recorder of it."""
+        raise self._unsupported("running")
+
     # -- looking
 
-    def queues(self) -> list[QueueInfo]:
+    def queues(self, *, count_limit: int | None = None) -> list[QueueInfo]:
         """Return all queues, by name."""
-        return self._infos(sorted(self._queue_names()))
+        return self._infos(sorted(self._queue_names()), count_limit)
 
-    def queue(self, queue_name: str) -> QueueInfo:
+    def queue(self, queue_name: str, *, count_limit: int | None = None) -> QueueInfo:
         """Return one queue."""
-        return self._infos([q_name(queue_name)])[0]
+        return self._infos([q_name(queue_name)], count_limit)[0]
 
     def messages(
         self,
@@ -166,6 +183,7 @@ class StoreInspection(Inspection):
         *,
         limit: int = 100,
         cursor: str | None = None,
+        look_at: int | None = None,
     ) -> Page:
         """Return messages of one state; see `Inspection.messages`."""
         matches = Matcher(selection)
@@ -179,8 +197,11 @@ class StoreInspection(Inspection):
         is_filtered = selection != Selection(queue_name=selection.queue_name)
         count = BATCH if is_filtered else max(1, min(BATCH, limit + 1))
         items: list[MessageInfo] = []
-        last = cursor
-        for place, info in self._walk(state, selection, cursor, count):
+        last = seen = cursor
+        for number, (place, info) in enumerate(self._walk(state, selection, cursor, count)):
+            if look_at is not None and number >= look_at:
+                return Page(items, seen)
+            seen = place
             if not matches(info):
                 continue
             if len(items) >= limit:
@@ -219,9 +240,29 @@ class StoreInspection(Inspection):
             info for name in sorted(self._queue_names()) for info in self._search(name, matches)
         ]
 
+    def get(self, queue_name: str, key: str) -> MessageInfo | None:
+        """Return one message; see `Inspection.get`."""
+        return next(iter(self._look_up(q_name(queue_name), [key])), None)
+
+    def running(self) -> list[RunningInfo]:
+        """Return what is running now, as far as the flight recorders of this machine tell."""
+        now = self._now()
+        return [
+            RunningInfo(
+                worker_id,
+                each.place,
+                each.actor_name,
+                each.queue_name,
+                each.lease.decode("utf-8", "surrogateescape") or None,
+                now - int((time.monotonic() - each.started_at) * 1000),
+            )
+            for worker_id, name in self._recorders()
+            for each in look(name).running
+        ]
+
     # -- acting on dead letters
 
-    def count_dead(self, selection: Selection) -> int:
+    def count_dead(self, selection: Selection, *, limit: int | None = None) -> int:
         """Return how many dead letters match."""
         selection = self._begin(selection)
         times = Selection(selection.queue_name, since=selection.since, until=selection.until)
@@ -230,7 +271,12 @@ class StoreInspection(Inspection):
                 self._count_dead(name, selection.since, selection.until)
                 for name in self._names(selection)
             )
-        return sum(len(letters) for _, letters in self._batches(selection, BATCH))
+        count = 0
+        for _, letters in self._batches(selection, BATCH):
+            count += len(letters)
+            if limit is not None and count >= limit:
+                break
+        return count
 
     def requeue(
         self,

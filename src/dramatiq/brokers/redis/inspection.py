@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ...common import dq_name, q_name
 from ...errors import DecodeError
 from ...inspection import (
+    AUDIT_SIZE,
     BATCH,
+    AuditEntry,
     Finding,
     MessageInfo,
     QueueCounts,
@@ -76,7 +79,7 @@ class RedisInspection(StoreInspection):
             names.update(q_name(str(name)) for name in where.get("queues", ()))
         return names
 
-    def _infos(self, queue_names: Sequence[str]) -> list[QueueInfo]:
+    def _infos(self, queue_names: Sequence[str], _count_limit: int | None) -> list[QueueInfo]:
         commands: list[tuple[object, ...]] = []
         for name in queue_names:
             queue, delayed = self._layout.queue(name), self._layout.queue(dq_name(name))
@@ -129,6 +132,10 @@ class RedisInspection(StoreInspection):
 
     def _look_up(self, queue_name: str, keys: Sequence[str]) -> list[MessageInfo]:
         return self._reader.look_up(queue_name, keys)
+
+    def get(self, queue_name: str, key: str) -> MessageInfo | None:
+        """Return one message."""
+        return self._reader.get(q_name(queue_name), key)
 
     def _search(self, queue_name: str, matches: Matcher) -> Iterator[MessageInfo]:
         return self._reader.search(queue_name, matches)
@@ -192,6 +199,28 @@ class RedisInspection(StoreInspection):
         for (name, _), count in zip(pairs, counts, strict=True):
             held[name] += count
         return held
+
+    def _recorders(self) -> list[tuple[str, str]]:
+        [registered] = self._reader.call([(b"HGETALL", self._layout.workers)])
+        fields = flat(registered)
+        return [
+            (worker.decode(), str(name))
+            for worker, said in zip(fields[::2], fields[1::2], strict=True)
+            for name in _read_json(said).get("recorders", ())
+        ]
+
+    # -- the log of what was done
+
+    def note(self, entry: AuditEntry) -> None:
+        """Add to the log."""
+        key = self._layout.audit
+        said = json.dumps(dataclasses.asdict(entry))
+        self._reader.call([(b"LPUSH", key, said), (b"LTRIM", key, 0, AUDIT_SIZE - 1)])
+
+    def audit(self, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries."""
+        [found] = self._reader.call([(b"LRANGE", self._layout.audit, 0, limit - 1)])
+        return [AuditEntry(**_read_json(said)) for said in found]
 
     # -- acting
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .actor import Actor
     from .flight_recorder import FlightRecorder
+    from .history import HistoryStore
     from .inspection import Inspection
     from .message import Message
     from .results import ResultBackend
@@ -241,6 +242,28 @@ class Broker:
         raise RuntimeError(
             "The broker doesn't have a results backend. Add one before actors are declared: "
             "broker.add_middleware(dramatiq.results.Results(backend=…))."
+        )
+
+    @property
+    def history(self) -> HistoryStore:
+        """What became of messages: the store of the `History` middleware.
+
+        Raises:
+            RuntimeError: If there is no such middleware.
+        """
+        from .history import history_of  # built beside brokers, as results are
+
+        return history_of(self)
+
+    def make_history_store(self) -> HistoryStore:
+        """Return a store for the history in the place where this broker keeps its messages.
+
+        Raises:
+            RuntimeError: If that is no place for it.
+        """
+        raise RuntimeError(
+            f"{type(self).__name__} has no place for a history. Say where to keep it, for example "
+            "History(store=dramatiq.history.stores.SQLiteStore(path=…))."
         )
 
     # -- sending

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..broker import Broker
+    from ..history import HistoryStore
     from ..inspection import Inspection
     from .redaction import Redactor
 
@@ -50,10 +51,10 @@ class Desk:
         return inspection
 
     @property
-    def history(self) -> Any:
+    def history(self) -> HistoryStore | None:
         """The store of what has finished; None where it is off."""
         try:
-            return getattr(self.broker, "history", None)
+            return self.broker.history
         except RuntimeError:
             return None
 

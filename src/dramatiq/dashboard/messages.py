@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from ..inspection import Selection, State
-from .desk import ask
+from ..history import HistorySelection
+from ..inspection import InspectionNotSupported, Selection, State
+from .desk import HISTORY_IS_OFF, ask
 from .formats import shorten
 from .redaction import HIDDEN
 
 if TYPE_CHECKING:
+    from ..history import Attempt
     from ..inspection import MessageInfo
     from ..message import Message
     from .desk import Desk
@@ -150,12 +151,15 @@ def finished_page(
     Raises:
         ValueError: If the cursor is none.
     """
-    selection = _history().HistorySelection(
+    selection = HistorySelection(
         actor_name=filters.get("actor") or None,
         queue_name=filters.get("queue") or None,
         message_id=filters.get("id") or None,
     )
-    page = desk.history.attempts(selection, limit=PAGE, cursor=int(cursor) if cursor else None)
+    history = desk.history
+    if history is None:
+        raise InspectionNotSupported(HISTORY_IS_OFF)
+    page = history.attempts(selection, limit=PAGE, cursor=int(cursor) if cursor else None)
     return {
         "items": [attempt(each, sees_args=sees_args) for each in page.attempts],
         "cursor": None if page.cursor is None else str(page.cursor),
@@ -163,7 +167,7 @@ def finished_page(
     }
 
 
-def attempt(each: Any, *, sees_args: bool) -> dict[str, Any]:
+def attempt(each: Attempt, *, sees_args: bool) -> dict[str, Any]:
     """Return one attempt as plain values."""
     values = dataclasses.asdict(each)
     values["outcome"] = each.outcome.value
@@ -177,17 +181,13 @@ def course_of(desk: Desk, message_id: str, *, sees_args: bool) -> dict[str, Any]
     if history is None:
         return {"attempts": None, "parent_id": None, "children": []}
     attempts = history.of_message(message_id, limit=MOST_ATTEMPTS)
-    page = history.attempts(_history().HistorySelection(parent_id=message_id), limit=MOST_ATTEMPTS)
+    page = history.attempts(HistorySelection(parent_id=message_id), limit=MOST_ATTEMPTS)
     children = {each.message_id: each for each in reversed(page.attempts)}
     return {
         "attempts": [attempt(each, sees_args=sees_args) for each in attempts],
         "parent_id": attempts[0].parent_id if attempts else None,
         "children": [attempt(each, sees_args=sees_args) for each in children.values()],
     }
-
-
-def _history() -> Any:
-    return importlib.import_module("dramatiq.history")
 
 
 def selection_of(query: dict[str, str]) -> Selection:

@@ -5,6 +5,7 @@ Inherit a contract in a test module, supply its fixture, and pytest runs it:
 * `dramatiq.testing.broker_contract.BrokerContract`
 * `dramatiq.testing.result_contract.ResultBackendContract`
 * `dramatiq.testing.rate_limiter_contract.RateLimiterBackendContract`
+* `dramatiq.testing.history_contract.HistoryStoreContract`
 * `dramatiq.testing.waiting`: wait for a condition, start threads together
 """
 

@@ -33,6 +33,7 @@ from .sending import Sender
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ...history.stores.redis import RedisStore
     from ...inspection import Inspection
     from ...message import Message
 
@@ -350,6 +351,12 @@ class RedisBroker(StoreBroker):
             if self.do_qsize(queue_name) == 0:
                 return
             never.wait(interval / 1000)
+
+    def make_history_store(self) -> RedisStore:
+        """Return a store on the server of this broker; see `Broker`."""
+        from ...history.stores.redis import RedisStore  # few applications need it
+
+        return RedisStore(client=self.client)
 
     @property
     def inspection(self) -> Inspection:

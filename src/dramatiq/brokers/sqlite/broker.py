@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ...delivery import Envelope
+    from ...history.stores.sqlite import SQLiteStore
     from ...inspection import Inspection
 
 __all__ = ["SQLiteBroker"]
@@ -195,6 +196,12 @@ class SQLiteBroker(StoreBroker):
         )
 
     # -- caring
+
+    def make_history_store(self) -> SQLiteStore:
+        """Return a store in the file of this broker; see `Broker`."""
+        from ...history.stores.sqlite import SQLiteStore  # few applications need it
+
+        return SQLiteStore(broker=self)
 
     @property
     def inspection(self) -> Inspection:

@@ -25,6 +25,7 @@ from .consumer import _StubConsumer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ...history.stores.stub import StubStore
     from ...inspection import AuditEntry, Inspection
     from ...message import Message
 
@@ -127,6 +128,12 @@ class StubBroker(Broker):
             QueueNotFound: If the queue was not declared.
         """
         return _StubConsumer(self, queue_name, prefetch, timeout)
+
+    def make_history_store(self) -> StubStore:
+        """Return a store in memory; see `Broker`."""
+        from ...history.stores.stub import StubStore  # few applications need it
+
+        return StubStore()
 
     @property
     def inspection(self) -> Inspection:

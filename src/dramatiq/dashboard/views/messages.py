@@ -59,9 +59,10 @@ def _page(visit: Visit, state: str) -> tuple[dict[str, Any], str | None]:
     nothing: dict[str, Any] = {"items": [], "cursor": None, "is_cut_short": False}
     cursor = visit.query.get("cursor")
     if state == FINISHED:
-        if visit.desk.history is None:
-            return nothing, HISTORY_IS_OFF
-        return finished_page(visit.desk, visit.query, cursor, sees_args=visit.sees_args), None
+        return ask(
+            lambda: finished_page(visit.desk, visit.query, cursor, sees_args=visit.sees_args),
+            nothing,
+        )
     selection = selection_of(visit.query)
     return ask(
         lambda: message_page(

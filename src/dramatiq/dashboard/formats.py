@@ -48,11 +48,11 @@ def ago(moment_ms: int | None, now_ms: int) -> str:
     """Return how long ago a moment was, or in how long it will be."""
     if moment_ms is None:
         return "–"
-    if moment_ms > now_ms + 1_000:
-        return f"in {as_duration(moment_ms - now_ms)}"
-    if now_ms - moment_ms < 1_000:
+    seconds = abs(now_ms - moment_ms) // 1_000
+    if seconds == 0:
         return "just now"
-    return f"{as_duration(now_ms - moment_ms)} ago"
+    told = f"{seconds} s" if seconds < 60 else as_duration(seconds * 1_000)
+    return f"in {told}" if moment_ms > now_ms else f"{told} ago"
 
 
 def as_iso(moment_ms: int) -> str:

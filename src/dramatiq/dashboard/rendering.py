@@ -59,6 +59,7 @@ def _environment() -> Environment:
         "iso": formats.as_iso,
         "ago": formats.ago,
         "shorten": formats.shorten,
+        "without_class": lambda reason: (reason or "").partition(": ")[2] or reason or "",
         "quoted": lambda text: quote(str(text), safe=""),
     }
     environment.globals |= {"COUNT_LIMIT": COUNT_LIMIT, "static_version": static_version}

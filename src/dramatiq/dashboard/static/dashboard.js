@@ -139,7 +139,7 @@
   function tellChosen() {
     const chosen = live.querySelectorAll("input[name=chosen]:checked").length;
     const label = live.querySelector("[data-chosen]");
-    if (label) label.textContent = chosen ? `${chosen} chosen:` : "Choose rows, or act on all that match:";
+    if (label) label.textContent = chosen ? `${chosen} chosen:` : "Act on chosen rows, or on all that match:";
   }
 
   live.addEventListener("change", tellChosen);

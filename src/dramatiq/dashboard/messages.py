@@ -108,6 +108,7 @@ def show(desk: Desk, info: MessageInfo, *, sees_args: bool) -> dict[str, Any]:
     message = info.message
     values = summary(desk, info, sees_args=sees_args)
     values |= {"arguments": None, "options": {}, "traceback": None, "python": None, "payload": None}
+    values["failed_at"] = None
     if message is None:
         values["payload"] = info.payload.decode(errors="backslashreplace") if sees_args else HIDDEN
         return values

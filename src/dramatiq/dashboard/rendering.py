@@ -25,7 +25,8 @@ def render(template: str, block: str | None, **values: Any) -> str:
     page = _template(template)
     if block is None:
         return page.render(values)
-    return "".join(page.blocks[block](page.new_context(values)))
+    part = page.blocks.get(block)
+    return "" if part is None else "".join(part(page.new_context(values)))
 
 
 @cache
@@ -63,4 +64,6 @@ def _environment() -> Environment:
         "quoted": lambda text: quote(str(text), safe=""),
     }
     environment.globals |= {"COUNT_LIMIT": COUNT_LIMIT, "static_version": static_version}
+    # Not imported by each template: a block that is rendered alone would not see it.
+    environment.globals["parts"] = environment.get_template("_parts.html").module
     return environment

@@ -57,7 +57,7 @@ class Shop:
         @actor(queue_name="feeds")
         def crawl(site):
             resize.send(f"{site}/logo.png")
-            self.may_end.wait(30)
+            self.may_end.wait(600)
 
         @actor(queue_name="mail", actor_name=SCRIPT, max_retries=0)
         def hostile(text):

@@ -12,7 +12,7 @@ from starlette.routing import Mount
 import dramatiq
 from dramatiq.common import current_millis
 from dramatiq.history import Attempt, AttemptOutcome, History
-from dramatiq.inspection import Selection, State
+from dramatiq.inspection import AuditEntry, Selection, State
 from dramatiq.testing.waiting import wait_until
 from tests.servers import free_port
 
@@ -25,10 +25,12 @@ class Shop:
 
     Args:
         broker: A real one, on which nothing is declared yet.
+        is_hostile: Whether there is an actor with scripts in its name, arguments and errors.
     """
 
-    def __init__(self, broker):
+    def __init__(self, broker, *, is_hostile=True):
         self.broker = broker
+        self.is_hostile = is_hostile
         self.history = History()
         broker.add_middleware(self.history)
         self.may_end = threading.Event()
@@ -59,9 +61,11 @@ class Shop:
             resize.send(f"{site}/logo.png")
             self.may_end.wait(600)
 
-        @actor(queue_name="mail", actor_name=SCRIPT, max_retries=0)
-        def hostile(text):
-            raise ValueError(text)
+        if self.is_hostile:
+
+            @actor(queue_name="mail", actor_name=SCRIPT, max_retries=0)
+            def hostile(text):
+                raise ValueError(text)
 
         self.actors = self.broker.actors
 
@@ -77,13 +81,17 @@ class Shop:
         for number in range(6):
             send("resize").send(f"pictures/{number}.jpg", width=400 * number)
         send("import_feed").send("https://news.example.com/feed.xml")
-        send(SCRIPT).send(SCRIPT)
-        wait_until(lambda: self.count_dead() == 6)
+        if self.is_hostile:
+            send(SCRIPT).send(SCRIPT)
+        wait_until(lambda: self.count_dead() == 5 + self.is_hostile)
         for queue in ("mail", "images"):
             self.broker.join(queue, timeout=20_000)
         send("crawl").send("https://shop.example.com")
         wait_until(lambda: len(self.inspection.running()) == 1)
         self.inspection.pause("images")
+        done = (("requeue", "dead letters of queue mail", 4), ("pause", "queue images", None))
+        for verb, what, count in done:
+            self.inspection.note(AuditEntry(current_millis(), "ada", verb, what, count))
         for number in range(8):
             send("resize").send(f"pictures/later-{number}.jpg")
         send("send_invoice").send_with_options(args=(99,), delay=3_600_000)

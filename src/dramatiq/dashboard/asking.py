@@ -34,7 +34,7 @@ __all__ = [
 #: Any message.
 ALL = Selection()
 #: Counts go no further: to count a million takes longer than a page may.
-COUNT_LIMIT = 100_000
+COUNT_LIMIT = 20_000
 #: Dead letters that are looked at to group them.
 GROUPED = 1_000
 #: Groups that are shown.
@@ -94,9 +94,13 @@ def throughput(desk: Desk, queue_name: str | None = None) -> list[dict[str, Any]
     return [dataclasses.asdict(each) for each in minutes]
 
 
-def overview(desk: Desk) -> dict[str, Any]:
-    """Return the sums over all queues, and how workers do."""
-    found, _ = ask(lambda: queues(desk), [])
+def overview(desk: Desk, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums over all queues, and how workers do.
+
+    Args:
+        desk: Where.
+        found: The queues; see `queues`.
+    """
     registered, _ = ask(desk.inspection.workers, None)
     waits = [each["latency_ms"] for each in found if each["latency_ms"] is not None]
     sums = {
@@ -117,8 +121,13 @@ def overview(desk: Desk) -> dict[str, Any]:
 # -- failures
 
 
-def failures(desk: Desk, selection: Selection = ALL) -> dict[str, Any]:
+def failures(desk: Desk, selection: Selection = ALL, *, look_at: int = GROUPED) -> dict[str, Any]:
     """Return dead letters grouped by actor and kind of error, the latest first.
+
+    Args:
+        desk: Where.
+        selection: Which.
+        look_at: How many of the newest.
 
     Returns:
         The groups, how many dead letters were looked at, and whether those are all. The ``until``
@@ -127,9 +136,9 @@ def failures(desk: Desk, selection: Selection = ALL) -> dict[str, Any]:
     """
     letters: list[MessageInfo] = []
     cursor = None
-    while len(letters) < GROUPED:
+    while len(letters) < look_at:
         page = desk.inspection.messages(
-            State.DEAD, selection, limit=GROUPED - len(letters), cursor=cursor, look_at=GROUPED * 5
+            State.DEAD, selection, limit=look_at - len(letters), cursor=cursor, look_at=look_at * 5
         )
         letters += page.items
         cursor = page.cursor

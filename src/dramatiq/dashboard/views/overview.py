@@ -19,14 +19,16 @@ __all__ = ["PAGES", "TAB"]
 
 #: Groups of failures and queues that are shown here.
 MOST = 6
+#: Dead letters that are looked at to find the latest groups.
+LOOKED_AT = 200
 
 
 def show(visit: Visit) -> Response:
     """Show sums, throughput, the fullest queues and the latest failures."""
-    sums = asking.overview(visit.desk)
     queues, why = ask(lambda: asking.queues(visit.desk), [])
+    sums = asking.overview(visit.desk, queues)
     queues.sort(key=lambda each: (-each["ready"], each["name"]))
-    failures, _ = ask(lambda: asking.failures(visit.desk), {"groups": []})
+    failures, _ = ask(lambda: asking.failures(visit.desk, look_at=LOOKED_AT), {"groups": []})
     bars = None if sums["throughput"] is None else bars_of(sums["throughput"])
     return visit.render(
         "overview.html",

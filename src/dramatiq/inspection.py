@@ -274,7 +274,8 @@ class Inspection:
 
         Args:
             count_limit: A count that reaches this number may stop there, where counting all would
-                take long; None for exact counts.
+                take long; None for exact counts. Queues may be missing then that somebody else made
+                within the last seconds.
         """
         raise self._unsupported("queues")
 

@@ -116,6 +116,10 @@ class StoreInspection(Inspection):
         """Return the canonical names of all queues that the store or this process knows."""
         raise NotImplementedError
 
+    def _recent_queue_names(self) -> set[str]:
+        """Return the same for those whose questions are bounded; it may be some seconds old."""
+        return self._queue_names()
+
     def _infos(self, queue_names: Sequence[str], count_limit: int | None) -> list[QueueInfo]:
         """Return what there is to tell of queues, in their order; see `Inspection.queues`."""
         raise NotImplementedError
@@ -170,7 +174,8 @@ class StoreInspection(Inspection):
 
     def queues(self, *, count_limit: int | None = None) -> list[QueueInfo]:
         """Return all queues, by name."""
-        return self._infos(sorted(self._queue_names()), count_limit)
+        names = self._queue_names() if count_limit is None else self._recent_queue_names()
+        return self._infos(sorted(names), count_limit)
 
     def queue(self, queue_name: str, *, count_limit: int | None = None) -> QueueInfo:
         """Return one queue."""
@@ -198,7 +203,8 @@ class StoreInspection(Inspection):
         count = BATCH if is_filtered else max(1, min(BATCH, limit + 1))
         items: list[MessageInfo] = []
         last = seen = cursor
-        for number, (place, info) in enumerate(self._walk(state, selection, cursor, count)):
+        walk = self._walk(state, selection, cursor, count, is_bounded=look_at is not None)
+        for number, (place, info) in enumerate(walk):
             if look_at is not None and number >= look_at:
                 return Page(items, seen)
             seen = place
@@ -211,11 +217,17 @@ class StoreInspection(Inspection):
         return Page(items, None)
 
     def _walk(
-        self, state: State, selection: Selection, cursor: str | None, count: int
+        self,
+        state: State,
+        selection: Selection,
+        cursor: str | None,
+        count: int,
+        *,
+        is_bounded: bool,
     ) -> Iterator[tuple[str, MessageInfo]]:
         """Yield the messages of all queues that are meant, with the place after each."""
         first, after = (None, None) if cursor is None else _parse(cursor)
-        for name in self._names(selection):
+        for name in self._names(selection, is_bounded=is_bounded):
             if first is not None and name < first:
                 continue
             place = after if name == first else None
@@ -226,12 +238,12 @@ class StoreInspection(Inspection):
                 if place is None:
                     break
 
-    def _names(self, selection: Selection) -> list[str]:
+    def _names(self, selection: Selection, *, is_bounded: bool = False) -> list[str]:
         if selection.queue_name is not None:
             return [q_name(selection.queue_name)]
         if selection.keys is not None:
             raise ValueError("Messages are named by key within their queue: give queue_name too.")
-        return sorted(self._queue_names())
+        return sorted(self._recent_queue_names() if is_bounded else self._queue_names())
 
     def find(self, message_id: str) -> list[MessageInfo]:
         """Return what the store holds under a message id."""

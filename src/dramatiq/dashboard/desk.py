@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..inspection import InspectionNotSupported
@@ -44,9 +45,9 @@ class Desk:
     hide_args: bool | None
     tabs: tuple[Any, ...]
 
-    @property
+    @cached_property
     def inspection(self) -> Inspection:
-        """The door to the broker's store."""
+        """The door to the broker's store; always the same, which knows what it found last."""
         inspection: Inspection = self.broker.inspection
         return inspection
 

@@ -34,7 +34,13 @@ MOST_ATTEMPTS = 50
 
 
 def message_page(
-    desk: Desk, state: State, selection: Selection, cursor: str | None, *, sees_args: bool
+    desk: Desk,
+    state: State,
+    selection: Selection,
+    cursor: str | None,
+    *,
+    sees_args: bool,
+    limit: int = PAGE,
 ) -> dict[str, Any]:
     """Return a page of messages of one state.
 
@@ -42,13 +48,13 @@ def message_page(
         ValueError: If the cursor is none.
     """
     page = desk.inspection.messages(
-        state, selection, limit=PAGE, cursor=cursor or None, look_at=LOOK_AT
+        state, selection, limit=limit, cursor=cursor or None, look_at=LOOK_AT
     )
     return {
         "items": [summary(desk, info, sees_args=sees_args) for info in page.items],
         "cursor": page.cursor,
         # There may be more that match: only so many were looked at.
-        "is_cut_short": page.cursor is not None and len(page.items) < PAGE,
+        "is_cut_short": page.cursor is not None and len(page.items) < limit,
     }
 
 

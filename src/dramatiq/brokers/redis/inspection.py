@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisInspection"]
 
+#: Seconds for which a bounded question goes by the queues that were found last.
+NAMES_KEPT_S = 15.0
 #: Most bytes of payloads in one call, so that it takes no longer than some milliseconds.
 BATCH_BYTES = 4 * 1024 * 1024
 
@@ -54,6 +57,8 @@ class RedisInspection(StoreInspection):
         super().__init__(broker)
         self._layout = broker.layout
         self._reader = Reader(broker.links, broker.layout)
+        self._scanned: set[str] = set()
+        self._scan_again_at = 0.0
 
     def _now(self) -> int:
         [now] = self._reader.call([(b"TIME",)])
@@ -67,14 +72,29 @@ class RedisInspection(StoreInspection):
 
     def _queue_names(self) -> set[str]:
         """Return those that are declared, consumed, paused, or hold anything."""
+        return self._scan_names() | self._noted_names()
+
+    def _recent_queue_names(self) -> set[str]:
+        """Return the same, except that it may be some seconds since what they hold was seen."""
+        now = time.monotonic()
+        if now >= self._scan_again_at:
+            self._scan_again_at = now + NAMES_KEPT_S
+            self._scanned = self._scan_names()
+        return self._scanned | self._noted_names()
+
+    def _scan_names(self) -> set[str]:
+        """Walk through all keys of the database: results and history may have many."""
         layout = self._layout
         prefix = layout.heartbeats.partition(b"__heartbeats__")[0]
         with self.broker.links.borrow() as link:
             keys = scan_keys(link, prefix, PAYLOADS_SUFFIX.encode())
+        return {name for key in keys if (name := layout.queue_of(key)) is not None}
+
+    def _noted_names(self) -> set[str]:
+        layout = self._layout
         paused, ours = self._reader.call([(b"SMEMBERS", layout.paused), (b"HVALS", layout.workers)])
         names = {q_name(name) for name in self.broker.get_declared_queues()}
         names.update(name.decode() for name in paused)
-        names.update(name for key in keys if (name := layout.queue_of(key)) is not None)
         for where in map(_read_json, ours):
             names.update(q_name(str(name)) for name in where.get("queues", ()))
         return names

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ...inspection import State
+from ...inspection import Selection, State
 from .. import asking
 from ..acting import TYPED_FROM, Confirmation
 from ..charting import bars_of
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGES", "TAB"]
 
+#: Messages of each state that are shown of a queue.
+HEADS = 5
 #: What can be purged.
 PURGEABLE = (State.READY, State.DELAYED, State.DEAD)
 
@@ -50,17 +53,14 @@ def show(visit: Visit) -> Response:
 
 def _heads(visit: Visit, name: str) -> dict[str, list[object]]:
     """Return the first messages of each state, as far as the broker can show them."""
-    from ...inspection import Selection
-
     heads: dict[str, list[object]] = {}
     for state in State:
-        page, _ = ask(
-            lambda state=state: message_page(  # type: ignore[misc]
-                visit.desk, state, Selection(name), None, sees_args=visit.sees_args
-            ),
-            {"items": []},
-        )
-        heads[state.value] = page["items"][:5]
+        question = partial(
+            message_page, visit.desk, state, Selection(name), None,
+            sees_args=visit.sees_args, limit=HEADS,
+        )  # fmt: skip
+        page, _ = ask(question, {"items": []})
+        heads[state.value] = page["items"]
     return heads
 
 

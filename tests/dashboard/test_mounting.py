@@ -188,3 +188,20 @@ def test_alone_it_says_that_its_port_is_taken(tmp_path):
     assert finished.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in finished.stderr
     assert finished.stdout == ""
+
+
+@pytest.mark.parametrize("package", ["starlette", "jinja2", "uvicorn"])
+def test_what_is_not_installed_is_named_with_the_way_to_install_it(tmp_path, package):
+    program = f"import sys; sys.modules[{package!r}] = None; from dramatiq.cli import main; main()"
+    finished = subprocess.run(
+        [sys.executable, "-c", program, "dashboard"],
+        cwd=tmp_path,
+        env={"DRAMATIQ_BROKER_URL": "stub://"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert f"needs {package}" in finished.stderr
+    assert "pip install 'dramatiq[dashboard]'" in finished.stderr
+    assert "Traceback" not in finished.stderr

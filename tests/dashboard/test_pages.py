@@ -145,6 +145,26 @@ def test_more_can_be_taken_out(login, visit):
     assert "s3cr3t-1" in text
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_is_secret_is_not_shown_out_of_the_history_either(broker, visit, recorded):
+    broker.add_middleware(History())
+    dramatiq.actor(broker=broker, actor_name="login")(lambda name, password: None)
+    told = '{"args":["ada","s3cr3t"],"kwargs":{"deep":[{"api_token":"s3cr3t"}]}}'
+    told = told if recorded else told[:-9] + "…"
+    now = current_millis()
+    attempt = Attempt(
+        "id-1", "login", "mail", AttemptOutcome.DONE, 1, now, now, now, 1.0, told
+    )  # fmt: skip
+    broker.history.add([attempt], ttl=60_000, max_records=10)
+    client = visit()
+
+    texts = [client.get("/messages/id-1").text, client.get("/api/v1/attempts").text]
+
+    for text in texts:
+        assert "s3cr3t" not in text
+        assert ("ada" in text) is recorded
+
+
 @pytest.mark.parametrize(
     "options",
     [

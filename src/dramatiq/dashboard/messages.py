@@ -105,8 +105,8 @@ def find(desk: Desk, message_id: str, *, insists: bool) -> tuple[list[MessageInf
         stored = sum(each.counts.unfinished + each.counts.dead for each in queues)
         if stored >= FIND_LIMIT:
             return [], False
-    found, why = ask(lambda: desk.inspection.find(message_id), [])
-    return found, why is None
+    found, _ = ask(lambda: desk.inspection.find(message_id), [])
+    return found, True
 
 
 def show(desk: Desk, info: MessageInfo, *, sees_args: bool) -> dict[str, Any]:
@@ -168,17 +168,18 @@ def finished_page(
         raise InspectionNotSupported(HISTORY_IS_OFF)
     page = history.attempts(selection, limit=PAGE, cursor=int(cursor) if cursor else None)
     return {
-        "items": [attempt(each, sees_args=sees_args) for each in page.attempts],
+        "items": [attempt(desk, each, sees_args=sees_args) for each in page.attempts],
         "cursor": None if page.cursor is None else str(page.cursor),
         "is_cut_short": page.cursor is not None and len(page.attempts) < PAGE,
     }
 
 
-def attempt(each: Attempt, *, sees_args: bool) -> dict[str, Any]:
+def attempt(desk: Desk, each: Attempt, *, sees_args: bool) -> dict[str, Any]:
     """Return one attempt as plain values."""
     values = dataclasses.asdict(each)
     values["outcome"] = each.outcome.value
-    values["arguments"] = each.arguments if sees_args else HIDDEN
+    shown = desk.redactor.recorded(each.actor_name, each.arguments)
+    values["arguments"] = shown if sees_args else HIDDEN
     return values
 
 
@@ -191,9 +192,9 @@ def course_of(desk: Desk, message_id: str, *, sees_args: bool) -> dict[str, Any]
     page = history.attempts(HistorySelection(parent_id=message_id), limit=MOST_ATTEMPTS)
     children = {each.message_id: each for each in reversed(page.attempts)}
     return {
-        "attempts": [attempt(each, sees_args=sees_args) for each in attempts],
+        "attempts": [attempt(desk, each, sees_args=sees_args) for each in attempts],
         "parent_id": attempts[0].parent_id if attempts else None,
-        "children": [attempt(each, sees_args=sees_args) for each in children.values()],
+        "children": [attempt(desk, each, sees_args=sees_args) for each in children.values()],
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from ..broker import Broker
     from ..message import Message
@@ -20,6 +21,8 @@ SECRET_NAMES = ("password", "token", "secret", "authorization", "cookie")
 REDACTED = "[redacted]"
 #: Stands for what the visitor may not see.
 HIDDEN = "[hidden]"
+#: Stands for recorded arguments of which the end is missing.
+CUT = "[too long to be shown]"
 #: Options that hold whole messages, with their arguments.
 _NESTED_OPTIONS = ("pipe_target", "group_callbacks")
 
@@ -46,16 +49,30 @@ class Redactor:
 
     def arguments(self, message: Message[Any]) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
         """Return positional arguments with their names, and those given by keyword."""
-        names = self._positional_names(message.actor_name)
-        names += [str(number) for number in range(len(names), len(message.args))]
-        actor = message.actor_name
+        return self._call(message.actor_name, message.args, message.kwargs)
+
+    def recorded(self, actor_name: str, text: str) -> str:
+        """Return the arguments that the history recorded, as they are given in a call.
+
+        What was cut off there cannot be told apart any more, so nothing of it is shown.
+        """
+        try:
+            said = json.loads(text)
+            positional, named = self._call(actor_name, said["args"], said["kwargs"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return CUT if text else ""
+        parts = [repr(value) for _, value in positional]
+        return ", ".join([*parts, *(f"{name}={value!r}" for name, value in named.items())])
+
+    def _call(
+        self, actor: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+        names = self._positional_names(actor)
+        names += [str(number) for number in range(len(names), len(args))]
         positional = [
-            (name, self._show(actor, name, value))
-            for name, value in zip(names, message.args, strict=False)
+            (name, self._show(actor, name, value)) for name, value in zip(names, args, strict=False)
         ]
-        return positional, {
-            name: self._show(actor, name, value) for name, value in message.kwargs.items()
-        }
+        return positional, {name: self._show(actor, name, value) for name, value in kwargs.items()}
 
     def options(self, message: Message[Any], *, may_see: bool) -> dict[str, Any]:
         """Return the options of a message; its traceback is shown elsewhere."""

@@ -108,8 +108,9 @@ def serve(
         link, host=host, port=port, log_level="warning", access_log=False, lifespan="off",
         server_header=False,
     )  # fmt: skip
-    # Bound first: a link that leads nowhere is told to nobody.
+    # First: a link that leads nowhere is told to nobody.
     listener = config.bind_socket()
+    listener.listen()
     link.renew()
     with listener:
         uvicorn.Server(config).run(sockets=[listener])

@@ -18,6 +18,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.sqlite import SQLiteBroker
 from dramatiq.dashboard import DashboardApp, Visitor
 from dramatiq.dashboard.access import VERBS
+from dramatiq.inspection import Selection, State
 from dramatiq.testing.waiting import wait_until
 from tests.dashboard.shop import SCRIPT, Shop, serve
 
@@ -165,6 +166,8 @@ def test_what_a_worker_runs_is_shown_with_its_message(page, shop):
     expect(row).to_contain_text("feeds")
     row.get_by_role("link").click()
 
+    (held,) = shop.inspection.messages(State.LEASED, Selection("feeds")).items
+    expect(page.get_by_role("heading", level=1)).to_have_text(held.message.message_id)
     expect(page.get_by_role("heading", level=2).first).to_contain_text("leased")
     expect(page.get_by_text("'https://shop.example.com'").first).to_be_visible()
 

@@ -86,6 +86,8 @@ def show_one(visit: Visit) -> Response:
     if queue and key:
         info, _ = ask(lambda: desk.inspection.get(queue, key), None)
         found = [] if info is None else [info]
+        if info is not None and info.message is not None:
+            message_id = str(info.message.message_id)  # workers are shown by key alone
     course = course_of(desk, message_id, sees_args=visit.sees_args)
     insists = visit.query.get("search") == "all"
     if not found and (insists or not course["attempts"] or not key):

@@ -30,7 +30,7 @@ SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 PARALLEL := $(if $(strip $(ARGS))$(filter 1,$(PROCESSES)),,-n $(PROCESSES) --max-worker-restart 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test checks lint imports types docs pytest benchmark chaos coverage format test-all-pythons clean
+.PHONY: help demo test checks lint imports types docs pytest benchmark chaos pictures coverage format test-all-pythons clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -88,6 +88,9 @@ benchmark: $(DEV) ## Measure; ARGS='--peers dramatiq_sqlite --rounds 1' narrows 
 
 chaos: $(DEV) $(FLEET_2X) ## Kill real processes for some minutes and print what became of the messages.
 	@DRAMATIQ_CHAOS=full $(BIN)/pytest tests/chaos -m chaos --timeout 1800 $(ARGS)
+
+pictures: $(DEV) ## Make the documentation's pictures of the dashboard anew.
+	DRAMATIQ_SCREENSHOTS=1 $(BIN)/pytest tests/dashboard/test_browser.py -q -k 'accessible and sqlite' $(ARGS)
 
 coverage: $(DEV) $(FLEET_2X) ## Run the tests and show the lines and branches they leave out.
 	$(BIN)/pytest --cov --cov-report=term $(PARALLEL) $(ARGS)

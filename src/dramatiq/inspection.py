@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .workflows.tree import WorkflowInfo, WorkflowNode
 
 __all__ = [
+    "AuditEntry",
     "DeadLetter",
     "Finding",
     "Inspection",
@@ -30,13 +31,17 @@ __all__ = [
     "Page",
     "QueueCounts",
     "QueueInfo",
+    "RunningInfo",
     "Selection",
     "State",
     "WorkerInfo",
+    "error_class_of",
 ]
 
 #: Most messages that one step of a bulk operation moves, so that nobody else waits for long.
 BATCH = 500
+#: Most entries that an audit log keeps; the oldest go first.
+AUDIT_SIZE = 1000
 
 
 class InspectionNotSupported(BrokerError):
@@ -74,6 +79,17 @@ class Finding:
     level: Level
     #: What is so, and for a problem what to do.
     text: str
+
+
+def error_class_of(reason: str | None) -> str:
+    """Return what kind of failure the reason of a dead letter tells of: what is before its colon.
+
+    >>> error_class_of("TimeoutError: no answer: 30 s")
+    'TimeoutError'
+    >>> error_class_of(None)
+    'rejected'
+    """
+    return (reason or "").partition(":")[0].strip() or "rejected"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +160,11 @@ class MessageInfo:
     crashes: int = 0
 
     @property
+    def error_class(self) -> str:
+        """The kind of failure that killed it; see `error_class_of`."""
+        return error_class_of(self.reason)
+
+    @property
     def message(self) -> Message[Any] | None:
         """The decoded message; None if it cannot be decoded."""
         from .message import Message  # late: most who count messages decode none
@@ -172,6 +193,39 @@ class WorkerInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class RunningInfo:
+    """What one thread or slot of a worker process is running."""
+
+    #: Whose; see `WorkerInfo.worker_id`.
+    worker_id: str
+    #: The number of the thread or slot within its worker, from 0.
+    place: int
+    #: Both may be cut after some thirty characters.
+    actor_name: str
+    queue_name: str
+    #: The message; see `MessageInfo.key`. None if it is too long to be noted.
+    key: str | None
+    #: UNIX epoch milliseconds.
+    started_at: int
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditEntry:
+    """One thing that somebody did to queues or messages."""
+
+    #: UNIX epoch milliseconds.
+    at: int
+    #: Who did it, as far as is known.
+    who: str
+    #: What was done: one word, such as ``pause`` or ``requeue``.
+    verb: str
+    #: To what.
+    what: str
+    #: To how many messages; None where it was none in particular.
+    count: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Selection:
     """Which messages are meant. What is None does not restrict.
 
@@ -184,6 +238,8 @@ class Selection:
     message_id: str | None = None
     #: Part of the reason of a dead letter, upper and lower case alike.
     error: str | None = None
+    #: Exactly the kind of failure of a dead letter; see `error_class_of`.
+    error_class: str | None = None
     #: UNIX epoch milliseconds: dead letters that died at this moment or later.
     since: int | None = None
     #: UNIX epoch milliseconds: dead letters that died at this moment or before.
@@ -215,12 +271,18 @@ class Inspection:
     def __init__(self, broker: Any) -> None:
         self.broker = broker
 
-    def queues(self) -> list[QueueInfo]:
-        """Return all queues that the store or this process knows, by name."""
+    def queues(self, *, count_limit: int | None = None) -> list[QueueInfo]:
+        """Return all queues that the store or this process knows, by name.
+
+        Args:
+            count_limit: A count that reaches this number may stop there, where counting all would
+                take long; None for exact counts. Queues may be missing then that somebody else made
+                within the last seconds.
+        """
         raise self._unsupported("queues")
 
-    def queue(self, queue_name: str) -> QueueInfo:
-        """Return one queue."""
+    def queue(self, queue_name: str, *, count_limit: int | None = None) -> QueueInfo:
+        """Return one queue; see `queues`."""
         raise self._unsupported("queue")
 
     def messages(
@@ -230,6 +292,7 @@ class Inspection:
         *,
         limit: int = 100,
         cursor: str | None = None,
+        look_at: int | None = None,
     ) -> Page:
         """Return messages of one state: dead letters the newest first, others the next first.
 
@@ -239,8 +302,21 @@ class Inspection:
             limit: Most items of the page.
             cursor: From the page before. Messages that come or go meanwhile may be missed or seen
                 twice; nothing else is.
+            look_at: About how many stored messages may be looked at, for a selection that few
+                match: the page is cut short then, with a cursor to go on from.
         """
         raise self._unsupported("messages")
+
+    def get(self, queue_name: str, key: str) -> MessageInfo | None:
+        """Return one message, in whatever state; None if it is not there any more.
+
+        It takes as long with a million messages as with one. Some brokers find dead letters only.
+
+        Args:
+            queue_name: Its queue.
+            key: Its `MessageInfo.key`.
+        """
+        raise self._unsupported("get")
 
     def find(self, message_id: str) -> list[MessageInfo]:
         """Return what the store holds under a message id, in any state.
@@ -249,13 +325,25 @@ class Inspection:
         """
         raise self._unsupported("find")
 
-    def count_dead(self, selection: Selection) -> int:
-        """Return how many dead letters match, those that cannot be decoded included."""
+    def count_dead(self, selection: Selection, *, limit: int | None = None) -> int:
+        """Return how many dead letters match, those that cannot be decoded included.
+
+        Args:
+            selection: Which of them.
+            limit: Where counting may stop.
+        """
         raise self._unsupported("count_dead")
 
     def workers(self) -> list[WorkerInfo]:
         """Return the registered worker processes."""
         raise self._unsupported("workers")
+
+    def running(self) -> list[RunningInfo]:
+        """Return what is running now in the worker processes of this machine.
+
+        They write it down where they run; workers on other machines cannot be asked.
+        """
+        raise self._unsupported("running")
 
     def pause(self, queue_name: str) -> None:
         """Have workers take nothing more from a queue until `resume`; what they hold they run.
@@ -371,6 +459,14 @@ class Inspection:
         from .workflows.care import Care  # few who look at queues look at workflows
 
         return Care(self.broker.workflows)
+
+    def note(self, entry: AuditEntry) -> None:
+        """Add to the log of what was done, which is kept in the store and has a bounded size."""
+        raise self._unsupported("note")
+
+    def audit(self, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries of that log, the newest first."""
+        raise self._unsupported("audit")
 
     def diagnose(self) -> list[Finding]:
         """Return what is worth knowing about the store: its version, settings, space and clock.

@@ -14,6 +14,7 @@ class TestRedisBroker(BrokerContract):
     supports_dead_letter_inspection = True
     supports_raw_payloads = True
     supports_inspection = True
+    tells_running = True
 
     @pytest.fixture
     def broker(self, redis_server):

@@ -292,3 +292,18 @@ def test_a_cluster_can_be_inspected(redis_cluster):
     finally:
         broker.close()
         client.close()
+
+
+def test_bounded_questions_go_by_the_queues_that_were_found_last(broker, inspection, redis):
+    def names(**options):
+        return [info.name for info in inspection.queues(**options)]
+
+    assert names(count_limit=10) == []
+    redis.hset("dramatiq:foreign.msgs", "message-1", payload(queue_name="foreign"))
+    redis.rpush("dramatiq:foreign", "message-1")
+    broker.declare_queue("ours")
+
+    assert names(count_limit=10) == ["ours"]
+    assert len(inspection.messages(State.READY, look_at=10).items) == 0
+    assert names() == ["foreign", "ours"]
+    assert [info.name for info in broker.inspection.queues(count_limit=10)] == ["foreign", "ours"]

@@ -60,7 +60,7 @@ class MemoryInspection(Inspection):
         counts = QueueCounts(*(states.count(state) for state in State))
         return QueueInfo(queue_name, counts, queue_name in self.paused, self.oldest_at)
 
-    def messages(self, state, selection=None, *, limit=100, cursor=None):
+    def messages(self, state, selection=None, *, limit=100, cursor=None, look_at=None):
         self._check()
         found = [
             each
@@ -77,7 +77,7 @@ class MemoryInspection(Inspection):
         self._check()
         return [each for each in self.stored if id_of(each) == message_id]
 
-    def count_dead(self, selection):
+    def count_dead(self, selection, *, limit=None):
         self._check()
         return len(self._dead(selection))
 

@@ -222,3 +222,25 @@ def test_only_files_of_processes_that_are_gone_are_stale(tmp_path, monkeypatch):
     files = {each.name for each in tmp_path.iterdir()}
     assert len(stale) == 2
     assert stale == files - {each.name for each in others} - {name}
+
+
+def test_looking_at_ones_own_recorder_leaves_its_lock_alone():
+    recorder = flight_recorder.FlightRecorder(2)
+    try:
+        recorder.records[1].begin(7, "work", "default")
+
+        sight = flight_recorder.look(recorder.name)
+
+        assert [(1, b"7", "work")] == [(e.place, e.lease, e.actor_name) for e in sight.running]
+        program = "from dramatiq import flight_recorder; print(flight_recorder.find_stale())"
+        shown = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        assert recorder.name not in shown.stdout
+    finally:
+        recorder.close()
+
+
+@pytest.mark.parametrize("name", ["dramatiq-flight-gone", "../etc/passwd"])
+def test_a_recorder_that_is_not_there_runs_nothing(name):
+    assert flight_recorder.look(name).running == []

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..common import q_name
 from ..encoder import JSONEncoder
 from ..errors import DecodeError
-from ..inspection import BATCH, Inspection, MessageInfo, Page, QueueInfo, Selection, State
+from ..flight_recorder import look
+from ..inspection import (
+    BATCH,
+    Inspection,
+    MessageInfo,
+    Page,
+    QueueInfo,
+    RunningInfo,
+    Selection,
+    State,
+)
 from ..message import get_encoder
 from ._store import decode
 
@@ -54,6 +65,7 @@ class Matcher:
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
         self._error = None if selection.error is None else selection.error.casefold()
+        self._error_class = selection.error_class
         self._names = [
             name for name in (selection.actor_name, selection.message_id) if name is not None
         ]
@@ -70,6 +82,7 @@ class Matcher:
             (self._keys is None or info.key in self._keys)
             and self._is_in_time(info.died_at)
             and (self._error is None or self._error in (info.reason or "").casefold())
+            and (self._error_class is None or self._error_class == info.error_class)
             and (not self._names or self._is_named(info))
         )
 
@@ -103,8 +116,12 @@ class StoreInspection(Inspection):
         """Return the canonical names of all queues that the store or this process knows."""
         raise NotImplementedError
 
-    def _infos(self, queue_names: Sequence[str]) -> list[QueueInfo]:
-        """Return what there is to tell of queues, in their order."""
+    def _recent_queue_names(self) -> set[str]:
+        """Return the same for those whose questions are bounded; it may be some seconds old."""
+        return self._queue_names()
+
+    def _infos(self, queue_names: Sequence[str], count_limit: int | None) -> list[QueueInfo]:
+        """Return what there is to tell of queues, in their order; see `Inspection.queues`."""
         raise NotImplementedError
 
     def _read(
@@ -149,15 +166,20 @@ class StoreInspection(Inspection):
         """Drop what a queue holds in a state now."""
         raise NotImplementedError
 
+    def _recorders(self) -> list[tuple[str, str]]:
+        """Return each registered worker with the name of a flight recorder of it."""
+        raise self._unsupported("running")
+
     # -- looking
 
-    def queues(self) -> list[QueueInfo]:
+    def queues(self, *, count_limit: int | None = None) -> list[QueueInfo]:
         """Return all queues, by name."""
-        return self._infos(sorted(self._queue_names()))
+        names = self._queue_names() if count_limit is None else self._recent_queue_names()
+        return self._infos(sorted(names), count_limit)
 
-    def queue(self, queue_name: str) -> QueueInfo:
+    def queue(self, queue_name: str, *, count_limit: int | None = None) -> QueueInfo:
         """Return one queue."""
-        return self._infos([q_name(queue_name)])[0]
+        return self._infos([q_name(queue_name)], count_limit)[0]
 
     def messages(
         self,
@@ -166,6 +188,7 @@ class StoreInspection(Inspection):
         *,
         limit: int = 100,
         cursor: str | None = None,
+        look_at: int | None = None,
     ) -> Page:
         """Return messages of one state; see `Inspection.messages`."""
         matches = Matcher(selection)
@@ -179,8 +202,12 @@ class StoreInspection(Inspection):
         is_filtered = selection != Selection(queue_name=selection.queue_name)
         count = BATCH if is_filtered else max(1, min(BATCH, limit + 1))
         items: list[MessageInfo] = []
-        last = cursor
-        for place, info in self._walk(state, selection, cursor, count):
+        last = seen = cursor
+        walk = self._walk(state, selection, cursor, count, is_bounded=look_at is not None)
+        for number, (place, info) in enumerate(walk):
+            if look_at is not None and number >= look_at:
+                return Page(items, seen)
+            seen = place
             if not matches(info):
                 continue
             if len(items) >= limit:
@@ -190,11 +217,17 @@ class StoreInspection(Inspection):
         return Page(items, None)
 
     def _walk(
-        self, state: State, selection: Selection, cursor: str | None, count: int
+        self,
+        state: State,
+        selection: Selection,
+        cursor: str | None,
+        count: int,
+        *,
+        is_bounded: bool,
     ) -> Iterator[tuple[str, MessageInfo]]:
         """Yield the messages of all queues that are meant, with the place after each."""
         first, after = (None, None) if cursor is None else _parse(cursor)
-        for name in self._names(selection):
+        for name in self._names(selection, is_bounded=is_bounded):
             if first is not None and name < first:
                 continue
             place = after if name == first else None
@@ -205,12 +238,12 @@ class StoreInspection(Inspection):
                 if place is None:
                     break
 
-    def _names(self, selection: Selection) -> list[str]:
+    def _names(self, selection: Selection, *, is_bounded: bool = False) -> list[str]:
         if selection.queue_name is not None:
             return [q_name(selection.queue_name)]
         if selection.keys is not None:
             raise ValueError("Messages are named by key within their queue: give queue_name too.")
-        return sorted(self._queue_names())
+        return sorted(self._recent_queue_names() if is_bounded else self._queue_names())
 
     def find(self, message_id: str) -> list[MessageInfo]:
         """Return what the store holds under a message id."""
@@ -219,9 +252,29 @@ class StoreInspection(Inspection):
             info for name in sorted(self._queue_names()) for info in self._search(name, matches)
         ]
 
+    def get(self, queue_name: str, key: str) -> MessageInfo | None:
+        """Return one message; see `Inspection.get`."""
+        return next(iter(self._look_up(q_name(queue_name), [key])), None)
+
+    def running(self) -> list[RunningInfo]:
+        """Return what is running now, as far as the flight recorders of this machine tell."""
+        now = self._now()
+        return [
+            RunningInfo(
+                worker_id,
+                each.place,
+                each.actor_name,
+                each.queue_name,
+                each.lease.decode("utf-8", "surrogateescape") or None,
+                now - int((time.monotonic() - each.started_at) * 1000),
+            )
+            for worker_id, name in self._recorders()
+            for each in look(name).running
+        ]
+
     # -- acting on dead letters
 
-    def count_dead(self, selection: Selection) -> int:
+    def count_dead(self, selection: Selection, *, limit: int | None = None) -> int:
         """Return how many dead letters match."""
         selection = self._begin(selection)
         times = Selection(selection.queue_name, since=selection.since, until=selection.until)
@@ -230,7 +283,12 @@ class StoreInspection(Inspection):
                 self._count_dead(name, selection.since, selection.until)
                 for name in self._names(selection)
             )
-        return sum(len(letters) for _, letters in self._batches(selection, BATCH))
+        count = 0
+        for _, letters in self._batches(selection, BATCH):
+            count += len(letters)
+            if limit is not None and count >= limit:
+                break
+        return count
 
     def requeue(
         self,

@@ -10,8 +10,8 @@ file which messages are overdue, and whether consumers and the event loop still 
 
 from __future__ import annotations
 
-from .reading import FlightReader, Running, find_stale, forget, names, read, strike_off
-from .recorder import FlightRecorder, Progress, Record
+from .reading import FlightReader, Running, Sight, find_stale, forget, names, read, strike_off
+from .recorder import FlightRecorder, Progress, Record, look
 
 __all__ = [
     "FlightReader",
@@ -19,8 +19,10 @@ __all__ = [
     "Progress",
     "Record",
     "Running",
+    "Sight",
     "find_stale",
     "forget",
+    "look",
     "names",
     "read",
     "strike_off",

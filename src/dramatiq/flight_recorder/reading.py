@@ -41,8 +41,10 @@ __all__ = [
     "FlightReader",
     "Running",
     "Sight",
+    "decode",
     "find_stale",
     "forget",
+    "look_at_other",
     "names",
     "read",
     "strike_off",
@@ -91,7 +93,7 @@ class FlightReader:
     def look(self) -> Sight:
         """Read all of it."""
         data = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
-        return _decode(data)
+        return decode(data)
 
     def blame_only(self, places: Collection[int]) -> None:
         """Say who is to blame for the end of the process, which must stand still or be dead."""
@@ -125,7 +127,7 @@ def read(name: str) -> list[bytes]:
             data = path.read_bytes()
     if not data.startswith(VERSION) or _boot_id_of(data) != boot_id():
         return []
-    sight = _decode(data)
+    sight = decode(data)
     return [
         each.lease
         for each in sorted(sight.running, key=attrgetter("started_at"))
@@ -134,10 +136,12 @@ def read(name: str) -> list[bytes]:
 
 
 def _boot_id_of(data: bytes) -> bytes:
-    return data[BOOT_ID_AT + 1 : BOOT_ID_AT + 1 + data[BOOT_ID_AT]]
+    length = data[BOOT_ID_AT : BOOT_ID_AT + 1]
+    return data[BOOT_ID_AT + 1 : BOOT_ID_AT + 1 + int.from_bytes(length)]
 
 
-def _decode(data: bytes) -> Sight:
+def decode(data: bytes) -> Sight:
+    """Return what the bytes of a recorder say; nothing for what is none of this version."""
     if len(data) < RECORDS_AT or not data.startswith(VERSION):
         return Sight(0, False, {}, [])
     (pulses,) = NUMBER.unpack_from(data, PULSE_AT)
@@ -164,6 +168,17 @@ def _running(data: bytes) -> Iterator[Running]:
             actor_name.decode("utf-8", "replace"),
             queue_name.decode("utf-8", "replace"),
         )
+
+
+def look_at_other(name: str) -> Sight:
+    """Return what another process is running; nothing if it is of another machine or start."""
+    path = path_of(name)
+    if path is not None:
+        with suppress(OSError):
+            data = path.read_bytes()
+            if _boot_id_of(data) == boot_id():
+                return decode(data)
+    return decode(b"")
 
 
 def forget(name: str) -> None:
@@ -193,7 +208,7 @@ def strike_off(name: str, lease: bytes) -> bool:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
             # Again, now that nobody else can change it.
-            running = _decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0)).running
+            running = decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0)).running
             guilty = [each for each in running if each.lease == lease]
             for each in guilty:
                 os.pwrite(descriptor, bytes([FREE]), RECORDS_AT + each.place * RECORD_SIZE)

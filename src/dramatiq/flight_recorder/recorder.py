@@ -9,6 +9,7 @@ from pathlib import Path
 from struct import Struct
 from threading import Lock
 from time import monotonic
+from weakref import WeakValueDictionary
 
 try:
     import fcntl
@@ -35,8 +36,10 @@ from .layout import (
     boot_id,
 )
 
-__all__ = ["FlightRecorder", "Progress", "Record"]
+__all__ = ["FlightRecorder", "Progress", "Record", "look"]
 
+#: The recorders of this process. To open and close the file of one would drop its lock.
+_own: WeakValueDictionary[str, FlightRecorder] = WeakValueDictionary()
 _write_fields = RECORD_FIELDS.pack_into
 _write_number = NUMBER.pack_into
 _write_deadline = Struct("<d").pack_into
@@ -153,6 +156,7 @@ class FlightRecorder:
         self.pulses = 0
         self._free_cells = list(range(PROGRESS_CELLS))
         self._lock = Lock()
+        _own[self.name] = self
 
     def progress(self) -> Progress | None:
         """Return where another loop may show its progress; None if there are too many."""
@@ -167,6 +171,10 @@ class FlightRecorder:
         self.pulses += 1
         _write_number(self._memory, PULSE_AT, self.pulses)
 
+    def look(self) -> reading.Sight:
+        """Return what others see in the file. From any thread."""
+        return reading.decode(bytes(self._memory))
+
     def stopping(self) -> None:
         """Excuse what is running: if the process dies from here on, it was asked to end."""
         self._memory[STOPPING_AT] = 1
@@ -177,6 +185,16 @@ class FlightRecorder:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def look(name: str) -> reading.Sight:
+    """Return what a process of this machine is running, ours included.
+
+    Args:
+        name: That of its recorder.
+    """
+    own = _own.get(name)
+    return reading.look_at_other(name) if own is None else own.look()
 
 
 def _allocate(descriptor: int, size: int) -> None:

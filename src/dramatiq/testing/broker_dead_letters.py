@@ -99,6 +99,21 @@ class DeadLetterTests(DeadLetterSuite):
         assert self.ids(first.items + rest.items) == ids[::-1]
         assert rest.cursor is None
 
+    def test_the_kind_of_failure_is_matched_exactly(
+        self, broker: Broker, inspection: Inspection, open_consumer: OpenConsumer
+    ) -> None:
+        consumer = open_consumer()
+        (wanted,) = self.fill_dead(broker, consumer, 1, reason="KeyError: 'ValueError'")
+        self.fill_dead(broker, consumer, 1, reason="MyKeyError: 'x'")
+
+        selection = Selection("default", error_class="KeyError")
+
+        assert self.dead_ids(inspection, error_class="KeyError") == [wanted]
+        assert inspection.count_dead(selection) == 1
+        assert inspection.delete_dead(selection) == 1
+        (left,) = inspection.messages(State.DEAD).items
+        assert left.error_class == "MyKeyError"
+
     def test_a_dead_letter_that_is_put_back_starts_over(
         self, broker: Broker, inspection: Inspection, open_consumer: OpenConsumer
     ) -> None:

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ..common import current_millis
-from ..inspection import Selection, State
+from ..inspection import AuditEntry, InspectionNotSupported, Selection, State
 from .broker_dead_letters import DeadLetterSuite
 from .broker_suite import JOIN_TIMEOUT, Ledger, OpenConsumer, StartWorker, ids_of
+from .waiting import wait_until
 
 if TYPE_CHECKING:
     from ..broker import Broker
@@ -133,6 +135,96 @@ class InspectionTests(DeadLetterSuite):
             ids[2]: [State.READY],
             delayed.message_id: [State.DELAYED],
         }
+
+    def test_one_message_is_got_by_its_queue_and_key(
+        self, broker: Broker, inspection: Inspection, open_consumer: OpenConsumer
+    ) -> None:
+        self.fill(broker, 3)
+        broker.enqueue(self.make_message(), delay=FAR)
+        consumer = open_consumer()
+        _, dead = self.take(consumer, 2)
+        self.bury(consumer, dead)
+
+        for state in State:
+            (info,) = inspection.messages(state, Selection("default")).items
+            assert inspection.get("default", info.key) == info
+            assert inspection.get("other", info.key) is None
+        assert inspection.get("default", "no such key") is None
+        assert inspection.get("default", "9" * 30) is None
+
+    def test_what_is_looked_at_for_a_page_can_be_bounded(
+        self, broker: Broker, inspection: Inspection
+    ) -> None:
+        broker.declare_queue("default")
+        broker.enqueue_many(self.make_message(i, actor_name=f"actor_{i % 5}") for i in range(10))
+        selection = Selection("default", actor_name="actor_4")
+
+        pages = [inspection.messages(State.READY, selection, look_at=3)]
+        while pages[-1].cursor is not None:
+            pages.append(
+                inspection.messages(State.READY, selection, look_at=3, cursor=pages[-1].cursor)
+            )
+
+        found = [[info.message and info.message.args[0] for info in page.items] for page in pages]
+        assert [[], [4], [], [9]] == found
+
+    def test_counting_may_stop_early(
+        self, broker: Broker, inspection: Inspection, open_consumer: OpenConsumer
+    ) -> None:
+        self.fill(broker, 5)
+        consumer = open_consumer()
+        self.bury(consumer, *self.take(consumer, 3))
+
+        (info,) = inspection.queues(count_limit=1)
+
+        assert 1 <= info.counts.ready <= 2
+        assert 1 <= info.counts.dead <= 3
+        assert info == inspection.queue("default", count_limit=1)
+        assert 1 <= inspection.count_dead(Selection(error_class="ValueError"), limit=1) <= 3
+
+    def test_what_was_done_is_logged_the_newest_first(self, inspection: Inspection) -> None:
+        entries = [
+            AuditEntry(at=i, who="Zoë", verb="purge", what="queue 'mail'", count=[None, i][i % 2])
+            for i in range(5)
+        ]
+        assert inspection.audit() == []
+
+        for entry in entries:
+            inspection.note(entry)
+
+        assert inspection.audit() == entries[::-1]
+        assert inspection.audit(limit=2) == [entries[4], entries[3]]
+
+    def test_what_a_worker_runs_is_told(
+        self, broker: Broker, inspection: Inspection, start_worker: StartWorker
+    ) -> None:
+        if not self.tells_running:
+            with pytest.raises(InspectionNotSupported):
+                inspection.running()
+            return
+        begun, may_end = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            begun.set()
+            may_end.wait(JOIN_TIMEOUT / 1000)
+
+        actor = self.declare(broker, wait)
+        start_worker()
+        before = current_millis()
+        try:
+            sent = actor.send()
+            assert begun.wait(JOIN_TIMEOUT / 1000)
+
+            (running,) = inspection.running()
+            (held,) = inspection.messages(State.LEASED, Selection("default")).items
+
+            assert held.message == sent
+            assert (running.worker_id, running.key) == (held.worker_id, held.key)
+            assert (running.actor_name, running.queue_name) == (actor.actor_name, "default")
+            assert before - 1000 <= running.started_at <= current_millis() + 1000
+        finally:
+            may_end.set()
+        wait_until(lambda: inspection.running() == [])
 
     # -- pausing
 

@@ -146,6 +146,8 @@ class BrokerSuite:
     supports_wake: ClassVar[bool] = True
     #: Whether settling tells, and changes nothing, when a message is not the consumer's any more.
     fences_settlements: ClassVar[bool] = True
+    #: Whether workers register where they write down what they run.
+    tells_running: ClassVar[bool] = False
     #: Whether that holds between the deliveries of one message to the same process too.
     tells_deliveries_apart: ClassVar[bool] = True
     #: Whether messages that are given back come before those never fetched.

@@ -42,6 +42,7 @@ _REASONS = {
     ),
 }
 _REASONS |= {"resume": _REASONS["pause"], "find": _REASONS["messages"]}
+_REASONS |= dict.fromkeys(["note", "audit"], "RabbitMQ keeps messages alone, and no log")
 _KEY = re.compile(r"[0-9a-f]{32}")
 
 
@@ -77,7 +78,7 @@ class RabbitmqInspection(StoreInspection):
     def _queue_names(self) -> set[str]:
         return self.broker.get_declared_queues()
 
-    def _infos(self, queue_names: Sequence[str]) -> list[QueueInfo]:
+    def _infos(self, queue_names: Sequence[str], _count_limit: int | None) -> list[QueueInfo]:
         infos = []
         for name in queue_names:
             ready, delayed, dead = self.broker.topology.count_queue(name)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...common import dq_name, q_name
 from ...errors import DecodeError
 from ...inspection import (
+    AUDIT_SIZE,
     BATCH,
+    AuditEntry,
     Finding,
     MessageInfo,
     QueueCounts,
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisInspection"]
 
+#: Seconds for which a bounded question goes by the queues that were found last.
+NAMES_KEPT_S = 15.0
 #: Most bytes of payloads in one call, so that it takes no longer than some milliseconds.
 BATCH_BYTES = 4 * 1024 * 1024
 
@@ -51,6 +57,8 @@ class RedisInspection(StoreInspection):
         super().__init__(broker)
         self._layout = broker.layout
         self._reader = Reader(broker.links, broker.layout)
+        self._scanned: set[str] = set()
+        self._scan_again_at = 0.0
 
     def _now(self) -> int:
         [now] = self._reader.call([(b"TIME",)])
@@ -64,19 +72,34 @@ class RedisInspection(StoreInspection):
 
     def _queue_names(self) -> set[str]:
         """Return those that are declared, consumed, paused, or hold anything."""
+        return self._scan_names() | self._noted_names()
+
+    def _recent_queue_names(self) -> set[str]:
+        """Return the same, except that it may be some seconds since what they hold was seen."""
+        now = time.monotonic()
+        if now >= self._scan_again_at:
+            self._scan_again_at = now + NAMES_KEPT_S
+            self._scanned = self._scan_names()
+        return self._scanned | self._noted_names()
+
+    def _scan_names(self) -> set[str]:
+        """Walk through all keys of the database: results and history may have many."""
         layout = self._layout
         prefix = layout.heartbeats.partition(b"__heartbeats__")[0]
         with self.broker.links.borrow() as link:
             keys = scan_keys(link, prefix, PAYLOADS_SUFFIX.encode())
+        return {name for key in keys if (name := layout.queue_of(key)) is not None}
+
+    def _noted_names(self) -> set[str]:
+        layout = self._layout
         paused, ours = self._reader.call([(b"SMEMBERS", layout.paused), (b"HVALS", layout.workers)])
         names = {q_name(name) for name in self.broker.get_declared_queues()}
         names.update(name.decode() for name in paused)
-        names.update(name for key in keys if (name := layout.queue_of(key)) is not None)
         for where in map(_read_json, ours):
             names.update(q_name(str(name)) for name in where.get("queues", ()))
         return names
 
-    def _infos(self, queue_names: Sequence[str]) -> list[QueueInfo]:
+    def _infos(self, queue_names: Sequence[str], _count_limit: int | None) -> list[QueueInfo]:
         commands: list[tuple[object, ...]] = []
         for name in queue_names:
             queue, delayed = self._layout.queue(name), self._layout.queue(dq_name(name))
@@ -129,6 +152,10 @@ class RedisInspection(StoreInspection):
 
     def _look_up(self, queue_name: str, keys: Sequence[str]) -> list[MessageInfo]:
         return self._reader.look_up(queue_name, keys)
+
+    def get(self, queue_name: str, key: str) -> MessageInfo | None:
+        """Return one message."""
+        return self._reader.get(q_name(queue_name), key)
 
     def _search(self, queue_name: str, matches: Matcher) -> Iterator[MessageInfo]:
         return self._reader.search(queue_name, matches)
@@ -192,6 +219,28 @@ class RedisInspection(StoreInspection):
         for (name, _), count in zip(pairs, counts, strict=True):
             held[name] += count
         return held
+
+    def _recorders(self) -> list[tuple[str, str]]:
+        [registered] = self._reader.call([(b"HGETALL", self._layout.workers)])
+        fields = flat(registered)
+        return [
+            (worker.decode(), str(name))
+            for worker, said in zip(fields[::2], fields[1::2], strict=True)
+            for name in _read_json(said).get("recorders", ())
+        ]
+
+    # -- the log of what was done
+
+    def note(self, entry: AuditEntry) -> None:
+        """Add to the log."""
+        key = self._layout.audit
+        said = json.dumps(dataclasses.asdict(entry))
+        self._reader.call([(b"LPUSH", key, said), (b"LTRIM", key, 0, AUDIT_SIZE - 1)])
+
+    def audit(self, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries."""
+        [found] = self._reader.call([(b"LRANGE", self._layout.audit, 0, limit - 1)])
+        return [AuditEntry(**_read_json(said)) for said in found]
 
     # -- acting
 

@@ -61,6 +61,8 @@ class Layout:
         self.workers = self._key("#workers")
         #: Set of the canonical names of queues of which our workers take nothing.
         self.paused = self._key("#paused")
+        #: List of what was done through the dashboard, as JSON, the newest first.
+        self.audit = self._key("#audit")
         #: Taken by whoever looks for dead workers.
         self.sweep_lock = self._key("#sweep")
         #: Taken by whoever looks for leases that belong to nobody.

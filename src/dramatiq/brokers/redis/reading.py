@@ -237,6 +237,31 @@ class Reader:
         ]
         return list(self._letters(queue_name, sorted(found, key=lambda each: each[::-1])))
 
+    def get(self, name: str, key: str) -> MessageInfo | None:
+        """Return one message of a queue, in whatever state."""
+        lease = _lease_of(key)
+        queue, delayed = self._layout.queue(name), self._layout.queue(dq_name(name))
+        is_stored, is_delayed, eta = self.call(
+            [
+                (b"HEXISTS", queue.payloads, lease),
+                (b"HEXISTS", delayed.payloads, lease),
+                (b"ZSCORE", delayed.etas, lease),
+            ]
+        )
+        some: list[MessageInfo | None] = []
+        if is_stored:
+            workers = self.workers()
+            sets = [self._layout.acks(worker, name) for worker in workers]
+            held = self.call([(b"SISMEMBER", acks, lease) for acks in sets])
+            holders = [worker for worker, is_held in zip(workers, held, strict=True) if is_held]
+            state = State.LEASED if holders else State.READY
+            fields: dict[str, Any] = {"worker_id": holders[0]} if holders else {}
+            some = self._load(state, name, queue, [(lease, fields)])
+        elif is_delayed:
+            fields = {} if eta is None else {"eta": int(float(eta))}
+            some = self._load(State.DELAYED, name, delayed, [(lease, fields)])
+        return next(filter(None, some or self.look_up(name, [key])), None)
+
     # -- searching
 
     def search(self, name: str, matches: Matcher) -> Iterator[MessageInfo]:

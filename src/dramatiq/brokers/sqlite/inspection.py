@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis, q_name
 from ...inspection import (
+    AUDIT_SIZE,
     BATCH,
+    AuditEntry,
     Finding,
     MessageInfo,
     QueueCounts,
@@ -20,7 +23,7 @@ from ...inspection import (
 from .._inspection import Chunk, Entry, Matcher, StoreInspection, renew
 from .diagnosis import diagnose
 from .leases import lock_file_of
-from .statements import json_list, load, text_or_blob
+from .statements import json_list, load, schema, text_or_blob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,10 +57,11 @@ class SQLiteInspection(StoreInspection):
         stored = {name for (name,) in self._select("queue_names")}
         return stored | {q_name(name) for name in list(self.broker.queues)}
 
-    def _infos(self, queue_names: Sequence[str]) -> list[QueueInfo]:
+    def _infos(self, queue_names: Sequence[str], count_limit: int | None) -> list[QueueInfo]:
+        limit = -1 if count_limit is None else count_limit
         infos = []
         for name in queue_names:
-            [(*counts, is_paused, oldest_at)] = self._select("queue", queue=name)
+            [(*counts, is_paused, oldest_at)] = self._select("queue", queue=name, limit=limit)
             infos.append(QueueInfo(name, QueueCounts(*counts), bool(is_paused), oldest_at))
         return infos
 
@@ -75,6 +79,9 @@ class SQLiteInspection(StoreInspection):
             )
             for owner, slot, pid, started_at, leased in self._select("workers")
         ]
+
+    def _recorders(self) -> list[tuple[str, str]]:
+        return [(str(worker), name) for worker, name in self._select("recorders_by_worker")]
 
     def diagnose(self) -> list[Finding]:
         """Return what is worth knowing about the file."""
@@ -129,6 +136,14 @@ class SQLiteInspection(StoreInspection):
         rows = self._select("read_dead_keys", queue=queue_name, seqs=json_list(seqs))
         return [_info(row) for row in rows]
 
+    def get(self, queue_name: str, key: str) -> MessageInfo | None:
+        """Return one message by the number of its row."""
+        try:
+            rows = self._select("read_one", queue=q_name(queue_name), seq=int(key))
+        except (ValueError, OverflowError):
+            return None
+        return _info(rows[0]) if rows else None
+
     def find(self, message_id: str) -> list[MessageInfo]:
         """Return what the file holds under a message id, in any state."""
         matches = Matcher(Selection(message_id=message_id))
@@ -143,6 +158,23 @@ class SQLiteInspection(StoreInspection):
         arguments = {"since": _FIRST if since is None else since, "until": until}
         [(count,)] = self._select("count_dead", queue=queue_name, **arguments)
         return int(count)
+
+    # -- the log of what was done
+
+    def note(self, entry: AuditEntry) -> None:
+        """Add to the log."""
+        self._ensure_audit()
+        self._change("note", [dataclasses.asdict(entry)])
+        self._change("forget_notes", [{"size": AUDIT_SIZE}], frees_space=True)
+
+    def audit(self, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries."""
+        self._ensure_audit()
+        return [AuditEntry(*row) for row in self._select("audit", count=limit)]
+
+    def _ensure_audit(self) -> None:
+        # Not with the broker: most files are never acted on through a dashboard.
+        self.broker.database.ensure_schema("audit-1", schema("schema_audit"))
 
     # -- acting
 

@@ -8,7 +8,7 @@ they are due.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from weakref import WeakSet
 from ...broker import Broker, Consumer, MessageProxy
 from ...common import current_millis, dq_name, iter_queue, join_queue
 from ...errors import QueueJoinTimeout, QueueNotFound
+from ...inspection import AUDIT_SIZE
 from ...mistakes import close_match
 from ...threading import Queue
 from .consumer import _StubConsumer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ...history.stores.stub import StubStore
-    from ...inspection import Inspection
+    from ...inspection import AuditEntry, Inspection
     from ...message import Message
     from ...workflows.store import WorkflowStore
 
@@ -61,6 +62,8 @@ class StubBroker(Broker):
         self.dead_letters_lock = Lock()
         #: Names of queues of which nothing is handed out.
         self.paused_queues: set[str] = set()
+        #: What was done through the dashboard, the newest first.
+        self.audit_log: deque[AuditEntry] = deque(maxlen=AUDIT_SIZE)
         #: The consumers that are open.
         self.open_consumers: WeakSet[_StubConsumer] = WeakSet()
 

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis, dq_name, iter_queue, q_name
 from ...errors import DecodeError
-from ...inspection import MessageInfo, QueueCounts, QueueInfo, Selection, State, WorkerInfo
+from ...inspection import (
+    AuditEntry,
+    MessageInfo,
+    QueueCounts,
+    QueueInfo,
+    Selection,
+    State,
+    WorkerInfo,
+)
 from ...message import Message
 from .._inspection import Chunk, Entry, StoreInspection, renew
 from .consumer import UNDECODABLE
@@ -39,7 +47,7 @@ class StubInspection(StoreInspection):
     def _queue_names(self) -> set[str]:
         return {q_name(name) for name in [*self.broker.queues, *self.broker.paused_queues]}
 
-    def _infos(self, queue_names: Sequence[str]) -> list[QueueInfo]:
+    def _infos(self, queue_names: Sequence[str], _count_limit: int | None) -> list[QueueInfo]:
         return [self._info(name) for name in queue_names]
 
     def _info(self, name: str) -> QueueInfo:
@@ -109,6 +117,12 @@ class StubInspection(StoreInspection):
         entries = [Entry(info.key, info) for info in left[:count]]
         return Chunk(entries, entries[-1].after if len(left) > count else None)
 
+    def get(self, queue_name: str, key: str) -> MessageInfo | None:
+        """Return one message; its key changes with its state."""
+        name = q_name(queue_name)
+        found = (info for state in State for info in self._all(state, name) if info.key == key)
+        return next(found, None)
+
     def _look_up(self, queue_name: str, keys: Sequence[str]) -> list[MessageInfo]:
         infos = self._all(State.DEAD, queue_name)
         return [info for info in reversed(infos) if info.key in keys]
@@ -137,6 +151,14 @@ class StubInspection(StoreInspection):
         ]
 
     # -- acting
+
+    def note(self, entry: AuditEntry) -> None:
+        """Add to the log, which lives as long as the broker."""
+        self.broker.audit_log.appendleft(entry)
+
+    def audit(self, *, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries."""
+        return list(self.broker.audit_log.copy())[:limit]
 
     def pause(self, queue_name: str) -> None:
         """Have consumers of this broker take nothing more from a queue."""

@@ -33,6 +33,7 @@ COMMANDS = {
     "purge": "drop the messages of queues for good",
     "pause": "have workers take nothing more from queues",
     "resume": "undo pause",
+    "dashboard": "serve pages that show all of this and act on it",
     "top": "watch queues, workers and failures on a live screen",
 }
 

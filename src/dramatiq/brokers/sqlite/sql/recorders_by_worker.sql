@@ -1,0 +1,1 @@
+SELECT worker, name FROM worker_recorders ORDER BY worker, name

@@ -7,7 +7,17 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from .asyncio import async_to_sync
 from .broker import Broker, get_broker
@@ -19,6 +29,8 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Self, TypeAlias
 
+    from .composition.partial import Partial
+
     #: Positional arguments of one call, or its keyword arguments.
     Call: TypeAlias = tuple[Any, ...] | Mapping[str, Any]
 
@@ -28,7 +40,10 @@ __all__ = ["Actor", "ActorDecorator", "actor"]
 _queue_name_re = re.compile(r"[a-zA-Z_][a-zA-Z0-9._-]*")
 
 P = ParamSpec("P")
+P2 = ParamSpec("P2")
 R = TypeVar("R")
+R2 = TypeVar("R2")
+T = TypeVar("T")
 
 
 class ActorDecorator(Protocol):
@@ -122,6 +137,38 @@ class Actor(Generic[P, R]):
             elif callback is not None and not isinstance(callback, str):
                 raise TypeError(f"{name} value must be an Actor, not {callback!r}.")
         return make_message(self.queue_name, self.actor_name, tuple(args), kwargs or {}, options)
+
+    def partial(
+        self: Callable[Concatenate[T, P2], R2], *args: P2.args, **kwargs: P2.kwargs
+    ) -> Partial[T, R2]:
+        """Return a message for a pipeline, whose first argument is the result before it.
+
+        Args:
+            args: The arguments after the first.
+            kwargs: The same, by name.
+
+        Raises:
+            TypeError: If they cannot be given by name: the piped result is the last of the
+                positional arguments.
+        """
+        # As a callable, a type checker can tell the first parameter from the others.
+        own = cast("Actor[Any, Any]", self)
+        named = dict(zip(own._names_after_first(len(args)), args, strict=True))
+        if repeated := sorted(named.keys() & kwargs.keys()):
+            raise TypeError(f"{own.actor_name}.partial(): {repeated[0]!r} is given twice.")
+        message = own.message_with_options(kwargs={**named, **kwargs})
+        return cast("Partial[T, R2]", message)
+
+    def _names_after_first(self, count: int) -> list[str]:
+        """Return the names of so many parameters after the first."""
+        parameters = list(inspect.signature(self._coroutine_fn or self.fn).parameters.values())
+        names = [each.name for each in parameters[1:] if each.kind is each.POSITIONAL_OR_KEYWORD]
+        if len(names) < count:
+            raise TypeError(
+                f"{self.actor_name}.partial(): {count} arguments after the first were given, but "
+                f"only {len(names)} can be given by name ({', '.join(names) or 'none'})."
+            )
+        return names[:count]
 
     def send(self, *args: P.args, **kwargs: P.kwargs) -> Message[R]:
         """Send a message; when this returns, the broker has it."""

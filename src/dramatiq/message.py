@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from .common import current_millis
 from .encoder import Encoder, JSONEncoder, MessageData
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .composition import group, pipeline
+    from .composition.partial import Partial
     from .results import ResultBackend
 
 __all__ = ["Message", "generate_unique_id", "get_encoder", "set_encoder"]
@@ -25,6 +26,7 @@ global_encoder: Encoder = JSONEncoder()
 
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 def get_encoder() -> Encoder:
@@ -83,7 +85,16 @@ class Message(Generic[R_co]):
         if type(self.args) is not tuple:
             object.__setattr__(self, "args", tuple(self.args))
 
-    def __or__(self, other: Message[S] | pipeline[S] | group[S]) -> pipeline[S]:
+    @overload
+    def __or__(self: Message[T], other: Partial[T, S]) -> pipeline[S]: ...
+
+    @overload
+    def __or__(self, other: group[S]) -> pipeline[list[S]]: ...
+
+    @overload
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]: ...
+
+    def __or__(self, other: Any) -> Any:
         """Combine this message with what is to run after it on its result."""
         from .composition import pipeline  # composition is built on messages
 

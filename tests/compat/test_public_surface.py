@@ -493,12 +493,19 @@ SIGNATURES: dict[str, list[Any]] = {
         ("timeout", None),
     ],
     "dramatiq.get_logger": ["module", ("name", None)],
-    "dramatiq.group": ["children", "*", ("broker", None)],
+    "dramatiq.group": [
+        *("children", "*", ("broker", None)),
+        # Ours, where nobody of 2.x passes anything.
+        *(("failure", "fail"), ("on_success", None), ("on_failure", None)),
+    ],
     "dramatiq.group.add_completion_callback": ["self", "message"],
     "dramatiq.group.get_results": ["self", "*", ("block", False), ("timeout", None)],
     "dramatiq.group.run": ["self", "*", ("delay", None)],
     "dramatiq.group.wait": ["self", "*", ("timeout", None)],
-    "dramatiq.pipeline": ["children", "*", ("broker", None)],
+    "dramatiq.pipeline": [
+        *("children", "*", ("broker", None)),
+        *(("failure", "fail"), ("on_success", None), ("on_failure", None)),
+    ],
     "dramatiq.pipeline.get_result": ["self", "*", ("block", False), ("timeout", None)],
     "dramatiq.pipeline.get_results": ["self", "*", ("block", False), ("timeout", None)],
     "dramatiq.pipeline.run": ["self", "*", ("delay", None)],

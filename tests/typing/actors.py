@@ -183,3 +183,31 @@ def compositions(number: Message[int], text: Message[str]) -> None:
     assert_type(text | number | text, pipeline[str])
     assert_type((number | text).run(), pipeline[str])
     group([number, text, number | text]).run(delay=1).wait(timeout=5)
+    assert_type(group([number, number]), group[int])
+    assert_type(number | group([text, text]), pipeline[list[str]])
+    assert_type(group([number, number]) | text, pipeline[str])
+
+
+def steps() -> None:
+    @dramatiq.actor
+    def count(name: str, times: int = 1) -> int:
+        return len(name) * times
+
+    @dramatiq.actor
+    def total(counts: list[int]) -> float:
+        return sum(counts) / 2
+
+    number = count.message("one")
+    assert_type(number | total.message([1]), pipeline[float])
+
+    half = count.message("a") | group([total.message([1]), total.message([2])])
+    assert_type(half, pipeline[list[float]])
+    assert_type(group([number, count.message("two")]) | total.partial(), pipeline[float])
+    assert_type(count.message("a").get_result(), int)
+
+    count.partial(times=2)
+    count.partial("two")  # type: ignore[arg-type]
+    # The result before it must be what the first parameter takes.
+    number | count.partial(2)  # type: ignore[operator]
+    number | total.partial()  # type: ignore[operator]
+    group([number]) | count.partial()  # type: ignore[operator]

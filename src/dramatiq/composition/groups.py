@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from ..broker import get_broker
 from ..message import generate_unique_id
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from ..broker import Broker
     from ..message import Message
     from ..workflows.nodes import Frame
+    from .partial import Partial
     from .running import Running
 
 __all__ = ["group"]
 
 R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
 
-Child: TypeAlias = "Message[Any] | pipeline[Any] | group[Any]"
+Child: TypeAlias = "Message[Any] | Partial[Any, Any] | pipeline[Any] | group[Any]"
 
 
 class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like a function)
@@ -59,9 +61,31 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
 
     _is_composed = True
 
+    @overload
+    def __init__(
+        self: group[T],
+        children: Iterable[Message[T]] | Iterable[Partial[Any, T]] | Iterable[pipeline[T]],
+        *,
+        broker: Broker | None = None,
+        failure: str = FAIL,
+        on_success: Message[Any] | None = None,
+        on_failure: Message[Any] | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: group[Any],
+        children: Iterable[Child],
+        *,
+        broker: Broker | None = None,
+        failure: str = FAIL,
+        on_success: Message[Any] | None = None,
+        on_failure: Message[Any] | None = None,
+    ) -> None: ...
+
     def __init__(
         self,
-        children: Iterable[Child],
+        children: Iterable[Any],
         *,
         broker: Broker | None = None,
         failure: str = FAIL,
@@ -89,9 +113,18 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
     def __str__(self) -> str:
         return f"group([{', '.join(str(child) for child in self.children)}])"
 
-    def __or__(self, other: Message[S] | pipeline[S] | group[S]) -> pipeline[S]:
+    @overload
+    def __or__(self: group[T], other: Partial[list[T], S]) -> pipeline[S]: ...
+
+    @overload
+    def __or__(self, other: group[S]) -> pipeline[list[S]]: ...
+
+    @overload
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]: ...
+
+    def __or__(self, other: Any) -> Any:
         """Return a pipeline in which ``other`` follows on the list of the children's results."""
-        return cast("pipeline[S]", pipeline([self, other]))
+        return pipeline([self, other])
 
     def if_failed(self, policy: str) -> group[R]:
         """Say what becomes of what this group is part of if it fails; return this group.
@@ -223,7 +256,7 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
         if isinstance(child, pipeline):
             *start, last = child.messages
             return pipeline([*start, _as_member(last, options, members)], broker=child.broker)
-        return _as_member(child, options, members)
+        return _as_member(cast("Message[Any]", child), options, members)
 
     def get_results(self, *, block: bool = False, timeout: int | None = None) -> Iterator[Any]:
         """Yield the result of each child in order: of a pipeline the last, of a group a list.
@@ -251,7 +284,7 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
         if isinstance(child, pipeline):
             return child.get_result(block=block, timeout=timeout)
         backend = self.broker.get_results_backend()
-        return child.get_result(backend=backend, block=block, timeout=timeout)
+        return cast("Message[Any]", child).get_result(backend=backend, block=block, timeout=timeout)
 
     def wait(self, *, timeout: int | None = None) -> None:
         """Block until all children have a result.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from ..broker import get_broker
 from ..results.errors import ResultMissing
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from ..message import Message
     from ..workflows.nodes import Frame
     from .groups import group
+    from .partial import Partial
     from .running import Running
 
 __all__ = ["Composed", "pipeline"]
 
 R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
 
 #: Most messages of a pipeline that each carry the next. In a longer one each would carry too much.
 LONGEST_FLAT = 100
@@ -70,7 +72,7 @@ class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads li
 
     def __init__(
         self,
-        children: Iterable[Message[Any] | pipeline[Any] | group[Any]],
+        children: Iterable[Message[Any] | Partial[Any, Any] | pipeline[Any] | group[Any]],
         *,
         broker: Broker | None = None,
         failure: str = FAIL,
@@ -95,9 +97,18 @@ class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads li
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __or__(self, other: Message[S] | pipeline[S] | group[S]) -> pipeline[S]:
+    @overload
+    def __or__(self: pipeline[T], other: Partial[T, S]) -> pipeline[S]: ...
+
+    @overload
+    def __or__(self, other: group[S]) -> pipeline[list[S]]: ...
+
+    @overload
+    def __or__(self, other: Message[S] | pipeline[S]) -> pipeline[S]: ...
+
+    def __or__(self, other: Any) -> Any:
         """Return a pipeline that ends in ``other``; it uses the process-wide broker."""
-        return cast("pipeline[S]", type(self)([self, other]))
+        return type(self)([self, other])
 
     def __str__(self) -> str:
         return f"pipeline([{', '.join(str(step) for step in self.steps)}])"

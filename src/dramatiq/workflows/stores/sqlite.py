@@ -22,12 +22,12 @@ __all__ = ["SQLiteStore"]
 _SCHEMA = (
     """
     CREATE TABLE flows (
-        flow TEXT PRIMARY KEY, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
-        is_cancelled INTEGER NOT NULL DEFAULT 0
+        flow TEXT PRIMARY KEY, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL
     ) WITHOUT ROWID
     """,
     "CREATE INDEX flows_created ON flows (created_at)",
     "CREATE INDEX flows_expiry ON flows (expires_at)",
+    "CREATE TABLE flows_cancelled (mark TEXT PRIMARY KEY, expires_at INTEGER NOT NULL)",
     "CREATE TABLE flow_fields (flow TEXT, field TEXT, value BLOB, PRIMARY KEY (flow, field))",
 )
 _LIVES = """
@@ -155,16 +155,22 @@ class SQLiteStore(WorkflowStore):
         """Return the workflows that are marked cancelled."""
         return self._database.read(
             lambda connection: {
-                flow for (flow,) in connection.execute("SELECT flow FROM flows WHERE is_cancelled")
+                mark for (mark,) in connection.execute("SELECT mark FROM flows_cancelled")
             }
         )
 
     def mark_cancelled(self, flow: str, is_cancelled: bool) -> None:
         """Mark a workflow cancelled, or take that back."""
-        statement = "UPDATE flows SET is_cancelled = ? WHERE flow = ?"
-        self._database.write(
-            lambda connection: connection.execute(statement, (int(is_cancelled), flow))
-        )
+        now = current_millis()
+
+        def operation(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM flows_cancelled WHERE expires_at <= ?", (now,))
+            connection.execute("DELETE FROM flows_cancelled WHERE mark = ?", (flow,))
+            if is_cancelled:
+                values = (flow, now + RUNNING_TTL)
+                connection.execute("INSERT INTO flows_cancelled VALUES (?, ?)", values)
+
+        self._database.write(operation)
 
 
 def _live(connection: sqlite3.Connection, flow: str, ttl: int) -> None:

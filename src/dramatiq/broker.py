@@ -16,6 +16,7 @@ from .errors import ActorNotFound
 from .logging import get_logger
 from .middleware import MiddlewareError, default_middleware
 from .middleware.chain import Chain, MiddlewareList
+from .workflows.policies import OPTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -327,6 +328,21 @@ class Broker:
                 if store is not None:
                     return store
         return None
+
+    def tell_workflows_of_dead(self, messages: Iterable[Message[Any]], reason: str) -> None:
+        """Have messages count as failed in their workflows that died without being settled."""
+        of_workflows = [message for message in messages if OPTION in message.options]
+        if not of_workflows:
+            return
+        from .workflows.step import dead_arrival
+
+        try:
+            self.workflows.settle([dead_arrival(message, reason) for message in of_workflows])
+        except Exception:
+            # The messages are dead letters all the same; retrying the workflow finds them.
+            self.logger.exception(
+                "Workflows do not know of dead messages: %s.", ", ".join(map(str, of_workflows))
+            )
 
     # -- receiving and caring
 

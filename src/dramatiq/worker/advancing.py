@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..delivery import Outcome, Settlement
 from ..errors import BrokerConnectionError
 from ..logging import get_logger
+from .processing import NEVER_STORABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -103,24 +104,27 @@ class Advancing:
     def do(self, settlement: Settlement) -> None:
         """Do what one settlement means, as often as it takes; from any thread.
 
-        What cannot be done because of the store leads to a requeue at the end of this worker. For
-        any other error the message becomes a dead letter, which says why.
+        What cannot be done because of the store is tried again, and leads to a requeue at the end
+        of this worker. What can never be done makes the message a dead letter, which says why.
         """
         while True:
             try:
                 self._do(settlement.step)
-            except BrokerConnectionError as error:
-                self.logger.warning("A workflow cannot go on now: %s", error)
-                if self._is_stopping.wait(PAUSE_S):
-                    settlement.outcome = Outcome.REQUEUE
-                    break
-            except Exception as error:
+            except NEVER_STORABLE as error:
                 self.logger.exception(
                     "The workflow of message %s cannot go on.", settlement.message
                 )
                 settlement.outcome = Outcome.NACK
                 settlement.reason = f"its workflow cannot go on: {type(error).__name__}: {error}"
                 break
+            except Exception as error:
+                is_known = isinstance(error, BrokerConnectionError)
+                self.logger.warning(
+                    "A workflow cannot go on now: %s", error, exc_info=None if is_known else error
+                )
+                if self._is_stopping.wait(PAUSE_S):
+                    settlement.outcome = Outcome.REQUEUE
+                    break
             else:
                 break
         settlement.step = None

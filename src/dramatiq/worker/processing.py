@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..middleware import SkipMessage
 
 __all__ = [
+    "NEVER_STORABLE",
     "after_failure",
     "after_skip",
     "after_success",
@@ -36,7 +37,7 @@ logger = get_logger("dramatiq.worker", "WorkerThread")
 consumer_logger = get_logger("dramatiq.worker", "ConsumerThread")
 
 #: Errors that come back however often a follow-up is stored.
-_NEVER_STORABLE = (TypeError, ValueError, RecursionError, ActorNotFound, QueueNotFound)
+NEVER_STORABLE = (TypeError, ValueError, RecursionError, ActorNotFound, QueueNotFound)
 
 
 def before(broker: Broker, message: MessageProxy) -> Actor[Any, Any] | None:
@@ -141,7 +142,7 @@ def settlement_of(message: MessageProxy) -> Settlement:
     error = None if follow_ups is None else follow_ups.error
     # A hook's veto of the enqueue is a decision, not a failure.
     if error is not None and not isinstance(error, MiddlewareError):
-        if not isinstance(error, _NEVER_STORABLE):
+        if not isinstance(error, NEVER_STORABLE):
             return Settlement(message, Outcome.REQUEUE)
         message.fail()
         message.stuff_exception(error)

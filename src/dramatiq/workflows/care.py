@@ -175,19 +175,33 @@ class Care:
         node = node or ROOT
         if self._reader.fields(flow, ":state")[0] is None:
             return None
+        self._store.change(flow, Change({}, {}, {":epoch": 1}))
         for mark in self._store.cancelled():
             if mark == flow or f"{mark}.".startswith(f"{flow}/{node}."):
                 self._store.mark_cancelled(mark, False)
-        for state in (b"failed", b"cancelled"):
-            values = {":state": RUNNING, ":error": None, f"{ROOT}:end": None}
-            self._store.change(flow, Change({":state": state}, values))
-        if self._reader.head(flow, node) is None:
-            parent, index = self._place(node)
-            count = self._retry_child(flow, parent, index, requeue)
-        else:
-            count = self._retry_frame(flow, node, requeue)
+        count = 0
+        self._let_run(flow)
+        while True:
+            if self._reader.head(flow, node) is None:
+                parent, index = self._place(node)
+                count += self._retry_child(flow, parent, index, requeue)
+            else:
+                count += self._retry_frame(flow, node, requeue)
+            # It may have stopped meanwhile, by a failure that was told late and is taken back.
+            if int(self._reader.fields(flow, f"{ROOT}:bad")[0] or 0) or not self._let_run(flow):
+                break
         self._workflows.resume(flow)
         return count
+
+    def _let_run(self, flow: str) -> bool:
+        """Have a workflow run; False if it does already, or is done."""
+        return any(
+            self._store.change(
+                flow,
+                Change({":state": state}, {":state": RUNNING, ":error": None, f"{ROOT}:end": None}),
+            )
+            for state in (b"failed", b"cancelled")
+        )
 
     def _retry_frame(self, flow: str, frame: str, requeue: Callable[[str, str], int]) -> int:
         head = self._reader.head(flow, frame)

@@ -54,8 +54,15 @@ class Ends:
             messages += self._deliver(flow, decode(then))
         self._finish(flow, frame, b"done", {}, messages, {})
 
-    def fail(self, flow: str, frame: str, child: int) -> None:
-        """Send what follows the failure of a frame, if the child still has failed."""
+    def fail(self, flow: str, frame: str, child: int, epoch: bytes | None) -> None:
+        """Send what follows the failure of a frame, if the child still has failed.
+
+        Args:
+            flow: The workflow.
+            frame: The frame.
+            child: The child that failed.
+            epoch: How often the workflow had been retried when that was found.
+        """
         key = f"{frame}#{child}"
         [raw] = self._reader.fields(flow, key)
         if raw is None or raw[:1] != FAILED:
@@ -68,7 +75,9 @@ class Ends:
         messages = self._messages(head.on_failure, lambda: error)
         if frame == ROOT and then is not None:
             self._deliver_failure(decode(then), error)
-        self._finish(flow, frame, b"failed", {":error": encode(error)}, messages, {key: raw})
+        self._finish(
+            flow, frame, b"failed", {":error": encode(error)}, messages, {key: raw, ":epoch": epoch}
+        )
 
     def _finish(
         self,
@@ -77,7 +86,7 @@ class Ends:
         state: bytes,
         values: dict[str, bytes | None],
         messages: Sequence[Outgoing | None],
-        cause: dict[str, bytes],
+        cause: dict[str, bytes | None],
     ) -> None:
         hit("workflows.finish.before")
         expected: dict[str, bytes | None] = {f"{frame}:end": None, **cause}

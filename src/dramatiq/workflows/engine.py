@@ -131,9 +131,11 @@ class Workflows:
         if status is Status.READY:
             self._go_on(flow, frame)
         elif status is Status.FAILED:
+            # Before looking whether it still has failed: what is retried from now on shows.
+            [epoch] = self.reader.fields(flow, ":epoch")
             error = self.reader.error(flow, frame, arrival.child)
             if error is not None:
-                self._fail(flow, frame, arrival.child, error)
+                self._fail(flow, frame, arrival.child, error, epoch)
         elif status is Status.RECOVERED:
             self._recover(flow, frame)
         elif status is Status.GONE:
@@ -155,7 +157,8 @@ class Workflows:
         increments = {":total": count_leaves(node) - 1}
         if self.reader.fields(address.flow, ":state")[0] is None:
             return
-        self._write_frame(address.flow, frame, fields_of(node, frame), {}, increments)
+        fields = fields_of(node, frame, is_replacement=True)
+        self._write_frame(address.flow, frame, fields, {}, increments)
         self._go_on(address.flow, frame)
 
     def stand_in(self, flow: str, node: Frame, then: dict[str, Any]) -> None:
@@ -222,16 +225,22 @@ class Workflows:
             if status is not Status.READY or not self._driver.drive(flow, frame):
                 return
 
-    def _fail(self, flow: str, frame: str, child: int, error: dict[str, Any]) -> None:
-        """Tell the parent of a frame that a child of it failed, and so on."""
+    def _fail(
+        self, flow: str, frame: str, child: int, error: dict[str, Any], epoch: bytes | None
+    ) -> None:
+        """Tell the parent of a frame that a child of it failed, and so on.
+
+        If that is taken back meanwhile by a retry, which begins another epoch, so is what was told.
+        """
         while True:
             head = self.reader.head(flow, frame)
             if head is None:
                 return
-            self._ends.fail(flow, frame, child)
+            self._ends.fail(flow, frame, child, epoch)
             place = parent_of(frame)
             if place is None:
                 return
+            inner = frame
             frame, child = place
             value = failure_value(head.failure, error)
             arrival = Arrival(flow, frame, child, value, is_leaf=False)
@@ -239,6 +248,9 @@ class Workflows:
             if status is Status.READY:
                 self._go_on(flow, frame)
             if status is not Status.FAILED:
+                return
+            if int(self.reader.fields(flow, f"{inner}:bad")[0] or 0) <= 0:
+                self.store.arrive([Arrival(flow, frame, child, FORGOTTEN, is_leaf=False)])
                 return
 
     def _fail_unsent(self, arrival: Arrival) -> None:

@@ -15,7 +15,8 @@ fields of a frame ``f``:
 - ``f:end`` once what is to follow its end was sent.
 
 Of the whole workflow: ``:state`` (running, done, failed or cancelled), ``:total``, ``:done`` and
-``:failed`` (messages), ``:error``, ``:created``, ``:then`` (what else to do with the result).
+``:failed`` (messages), ``:error``, ``:created``, ``:then`` (what else to do with the result),
+``:epoch`` (how often it was retried), ``:claim`` (see `driving`).
 """
 
 from __future__ import annotations
@@ -88,6 +89,9 @@ class Head:
     on_success: Sequence[dict[str, Any]]
     on_failure: Sequence[dict[str, Any]]
     callbacks: Sequence[dict[str, Any]]
+    #: Whether it took the place of a message that returned it. That message has had the result of
+    #: the step before, so this is not given it.
+    is_replacement: bool = False
 
     @classmethod
     def read(cls, data: bytes) -> Head:
@@ -157,7 +161,9 @@ def count_leaves(node: Node) -> int:
     return sum(count_leaves(child) for child in node.children)
 
 
-def fields_of(node: Frame, frame: str) -> Iterator[tuple[str, bytes]]:
+def fields_of(
+    node: Frame, frame: str, *, is_replacement: bool = False
+) -> Iterator[tuple[str, bytes]]:
     """Yield the fields of a frame and of those inside it, its head last."""
     step = 1 if node.is_chain else GROUP_CHUNK
     starts = range(0, len(node.children), step)
@@ -175,6 +181,7 @@ def fields_of(node: Frame, frame: str) -> Iterator[tuple[str, bytes]]:
         list(node.on_success),
         list(node.on_failure),
         list(node.callbacks),
+        is_replacement,
     )
     yield f"{frame}:head", encode(head)
 

@@ -182,7 +182,8 @@ class Input:
         reader, flow, frame, index = self._reader, self._flow, self._frame, self._before
         while index is None:
             place = parent_of(frame)
-            if place is None:
+            own = reader.head(flow, frame)
+            if place is None or own is None or own.is_replacement:
                 return ()
             frame, at = place
             head = reader.head(flow, frame)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..broker import Broker
     from ..delivery import MessageProxy
+    from ..message import Message
     from .engine import Workflows
     from .nodes import Node
 
@@ -26,6 +27,7 @@ __all__ = [
     "Step",
     "cancelled_step",
     "current",
+    "dead_arrival",
     "failed_step",
     "no_longer_current",
     "now_current",
@@ -56,6 +58,18 @@ def failed_step(message: MessageProxy, exception: BaseException | None = None) -
     error = error_of(message, exception or message._exception)
     value = failure_value(address.failure, error)
     return Step(Arrival(address.flow, address.frame, address.child, value))
+
+
+class _Died(Exception):
+    """Stands for the error of a message that died without failing."""
+
+
+def dead_arrival(message: Message[Any], reason: str) -> Arrival:
+    """Return how a message of a workflow arrives that died without being settled."""
+    address = Address(*message.options[OPTION])
+    error = {**error_of(message, _Died(reason)), "type": "Died"}
+    value = failure_value(address.failure, error)
+    return Arrival(address.flow, address.frame, address.child, value)
 
 
 def cancelled_step(address: Address) -> Step:

@@ -303,6 +303,7 @@ class RabbitmqConsumer(Consumer):
         if crashes >= self.broker.max_crashes:
             reason = f"poison: {crashes} processes died while they ran it"
             self.logger.error("Message %s is dead: %s.", message, reason)
+            self.broker.tell_workflows_of_dead([message], reason)
             return dead_letter(delivery, self.queue_name, identity.text, reason)
         self.logger.warning("A process died while it ran message %s; it waits.", message)
         delay_ms = CRASH_DELAYS_MS[min(crashes, len(CRASH_DELAYS_MS)) - 1]

@@ -15,6 +15,7 @@ from ... import flight_recorder
 from ...common import dq_name
 from ...errors import BrokerConnectionError
 from ...logging import get_logger
+from .._store import decode, poison_reason
 
 if TYPE_CHECKING:
     from .broker import RedisBroker
@@ -124,7 +125,9 @@ class Caretaker:
             names, recorders = broker.membership.queues_and_recorders_of(sibling.worker)
             names += broker.all_queue_names
             running = [lease for each in recorders for lease in flight_recorder.read(each)]
-            broker.membership.blame(sibling.worker, names, running, broker.max_crashes)
+            limit = broker.max_crashes
+            dead = broker.membership.blame(sibling.worker, names, running, limit)
+            broker.tell_workflows_of_dead(map(decode, dead), poison_reason(limit))
             moved = broker.membership.reclaim(sibling.worker, names)
             # Last: whoever noticed it beside us has to find the same.
             for each in recorders:

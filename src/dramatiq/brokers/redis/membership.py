@@ -120,7 +120,7 @@ class Membership:
 
     def blame(
         self, worker: str, queue_names: Iterable[str], leases: Sequence[bytes], max_crashes: int
-    ) -> None:
+    ) -> list[bytes]:
         """Take back what a dead worker was running; what has brought down too many is dead.
 
         The others wait in the delay queue, where workers of 2.x find them too.
@@ -130,8 +130,12 @@ class Membership:
             queue_names: Where it may hold messages.
             leases: The ids of what it was running.
             max_crashes: How many are too many.
+
+        Returns:
+            What those hold that are dead now, also if somebody else has found that.
         """
         reason = poison_reason(max_crashes)
+        dead: list[bytes] = []
         # What runs is never from a delay queue.
         for name in sorted(set(map(q_name, queue_names))) if leases else ():
             queue, delayed = self._layout.queue(name), self._layout.queue(dq_name(name))
@@ -153,6 +157,10 @@ class Membership:
                         name,
                         count,
                     )
+            with self._links.borrow() as link:
+                [payloads] = link.call([(b"HMGET", queue.dead_payloads, *leases)])
+            dead += [payload for payload in payloads if payload is not None]
+        return dead
 
     def _payloads_for_later(
         self, queue_name: str, leases: Sequence[bytes]

@@ -14,7 +14,7 @@ from ...errors import BrokerConnectionError, QueueJoinTimeout
 from ...failpoints import hit
 from ...flight_recorder import FlightRecorder
 from ...sqlite import DEFAULT_PATH, open_database, path_of_url
-from .._store import StoreBroker
+from .._store import MAX_CRASHES, StoreBroker, decode, poison_reason
 from .caretaker import Caretaker, News
 from .consumer import SQLiteConsumer
 from .membership import Membership
@@ -143,6 +143,7 @@ class SQLiteBroker(StoreBroker):
         with self._lock_of_this_process():
             if self._membership is None:
                 self._membership = Membership(self.database)
+                self._membership.on_poison = self._tell_of_poison
             return self._membership
 
     def make_flight_recorder(self, slots: int) -> FlightRecorder:
@@ -171,6 +172,16 @@ class SQLiteBroker(StoreBroker):
                     self.database, self.news, partial(self._sweep, membership), self._maintain
                 )
                 self._caretaker.start()
+
+    def _tell_of_poison(self, numbers: Sequence[int]) -> None:
+        statement = load("read_dead_payload")
+
+        def read(connection: sqlite3.Connection) -> list[Any]:
+            found = [connection.execute(statement, {"seq": seq}).fetchone() for seq in numbers]
+            return [row[0] for row in found if row is not None]
+
+        messages = [decode(payload) for payload in self.database.read(read)]
+        self.tell_workflows_of_dead(messages, poison_reason(MAX_CRASHES))
 
     def _sweep(self, membership: Membership) -> None:
         membership.sweep()

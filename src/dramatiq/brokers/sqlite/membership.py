@@ -22,7 +22,7 @@ from .statements import load
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ...sqlite import Database
 
@@ -56,6 +56,8 @@ class Membership:
         self._owner: int | None = None
         self._slot: int | None = None
         self._recorders: set[str] = set()
+        #: Told the numbers of messages that have brought down too many processes.
+        self.on_poison: Callable[[list[int]], None] = lambda _: None
 
     def add_recorder(self, name: str) -> None:
         """Register a flight recorder of this process; at once if the process is registered.
@@ -149,6 +151,8 @@ class Membership:
                 queue_name,
                 MAX_CRASHES,
             )
+        if done.poison:
+            self.on_poison([number for number, _ in done.poison])
         for name in done.recorders:
             flight_recorder.forget(name)
 

@@ -24,6 +24,7 @@ THREADS = 8
 SENDS = 2_000
 BULK_SENDS = 50_000
 DRAINED = 20_000
+CHILDREN = 10_000
 IDLE_SENDS = 300
 NAPS = 1_000
 CROWD = 10_000
@@ -111,6 +112,20 @@ def _drain(system: System) -> dict[str, float]:
         figures = _per_message(before, session.usage(pids), DRAINED)
         seconds = (max(moments) - min(moments)) / 1e9
         return figures | {"rate": (DRAINED - 1) / seconds}
+
+
+def _fan_in(system: System) -> dict[str, float]:
+    with Session(system, CHILDREN + 1) as session:
+        session.start(PROCESSES, THREADS)
+        pids = session.freeze()
+        before = session.usage(pids)
+        started = session.step("fan_in", CHILDREN)
+        thaw(pids)
+        moments = session.marks.wait(CHILDREN + 1, DRAIN_TIMEOUT_S)
+        time.sleep(SETTLE_S)
+        figures = _per_message(before, session.usage(pids), CHILDREN)
+        seconds = (moments[CHILDREN] - min(moments)) / 1e9
+        return figures | {"rate": CHILDREN / seconds, "sender_us": started["cpu_us"]}
 
 
 def _per_message(before: dict[str, float], after: dict[str, float], count: int) -> dict[str, float]:
@@ -285,6 +300,18 @@ WORKLOADS = {
             "redis_us": Metric("drain of no-ops, Redis CPU", "µs/message"),
             "trips": Metric("drain of no-ops, round trips", "per message"),
         },
+    ),
+    "fan_in": Workload(
+        _fan_in,
+        {
+            "rate": Metric("group of 10,000 with a step after it", "children/s", is_rate=True),
+            "sender_us": Metric("group of 10,000, sender's CPU", "µs/child"),
+            "cpu_us": Metric("group of 10,000, workers' CPU", "µs/child"),
+            "redis_us": Metric("group of 10,000, Redis CPU", "µs/child"),
+            "trips": Metric("group of 10,000, round trips", "per child"),
+        },
+        frozenset({"ours"}),
+        frozenset({"redis", "sqlite"}),
     ),
     "backlog": Workload(
         _backlog,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dramatiq
+
 from . import driver
 from .dramatiq_on_redis import (
     ask,
@@ -24,6 +26,7 @@ __all__ = [
     "ask",
     "commands",
     "doze_many",
+    "fan_in",
     "fill",
     "greet",
     "nap_many",
@@ -37,6 +40,12 @@ __all__ += ["version"]
 def send_many(indices: Sequence[int]) -> None:
     """Enqueue many no-ops in one call."""
     no_op.send_many([(index,) for index in indices])
+
+
+def fan_in(indices: Sequence[int], last: int) -> None:
+    """Start a group of no-ops, and one more when all of them have run."""
+    children = dramatiq.group(no_op.message(index) for index in indices)
+    (children | no_op.message_with_options(args=(last,), pipe_ignore=True)).run()
 
 
 def commands(processes: int, threads: int) -> list[list[str]]:

@@ -77,6 +77,12 @@ def greet() -> None:
     hello.send()
 
 
+def fan_in(indices: Sequence[int], last: int) -> None:
+    """Start a group of no-ops, and one more when all of them have run."""
+    children = dramatiq.group(no_op.message(index) for index in indices)
+    (children | no_op.message_with_options(args=(last,), pipe_ignore=True)).run()
+
+
 def commands(processes: int, threads: int) -> list[list[str]]:
     """Return the command that starts the workers."""
     command = driver.dramatiq_command(__name__, processes, threads)

@@ -40,7 +40,7 @@ class Adapter(Protocol):
     is not measured, and for async tasks of one second or, with a second argument, of so many;
     ``doze_many``, the same for plain tasks that block; ``send_foreign``, like ``send`` but past the
     system's own code; and ``ask``, like ``send``, which returns a function that waits for the
-    result, the index.
+    result, the index; ``fan_in``, a group of no-ops and one more after all of them.
     """
 
     def version(self) -> str:
@@ -153,6 +153,7 @@ STEPS: dict[str, Callable[..., object]] = {
     "send": _send,
     "send_many": lambda adapter, count: _timed(count, lambda: adapter.send_many(range(count))),
     "fill": lambda adapter, count: getattr(adapter, "fill", adapter.send_many)(range(count)),
+    "fan_in": lambda adapter, count: _timed(count, lambda: adapter.fan_in(range(count), count)),
     "latency": lambda adapter, count: _latency(adapter.send, count),
     "latency_foreign": lambda adapter, count: _latency(adapter.send_foreign, count),
     "ask": _ask,

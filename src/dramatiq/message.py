@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from contextlib import nullcontext
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 from .common import current_millis
 from .encoder import Encoder, JSONEncoder, MessageData
 from .errors import DecodeError
+from .threading import waiting_for_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -225,7 +227,8 @@ class Message(Generic[R_co]):
                 warn = getattr(middleware, "warn_if_not_stored", None)
                 if warn is not None:
                     warn(broker, self)
-        result: R_co = backend.get_result(self, block=block, timeout=timeout)
+        with waiting_for_others() if block else nullcontext():
+            result: R_co = backend.get_result(self, block=block, timeout=timeout)
         return result
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
+from contextlib import contextmanager
 from queue import PriorityQueue as PriorityQueue  # noqa: PLC0414 (re-exported)
 from queue import Queue as Queue  # noqa: PLC0414 (re-exported)
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .logging import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
 __all__ = [
     "Interrupt",
@@ -139,6 +140,22 @@ _task_target: contextvars.ContextVar[InterruptTarget | None] = contextvars.Conte
 def current_interrupt_target() -> InterruptTarget:
     """Return what the caller runs in: the task an event loop runs it as, else its thread."""
     return _task_target.get() or (GreenletTarget() if has_green_threads() else ThreadTarget())
+
+
+@contextmanager
+def waiting_for_others() -> Iterator[None]:
+    """Wait inside for what other messages come to.
+
+    A thread that runs messages has another one take its place meanwhile, or what it waits for
+    might wait for a thread.
+    """
+    lend_place = getattr(threading.current_thread(), "lend_place", None)
+    take_back = None if lend_place is None else lend_place()
+    try:
+        yield
+    finally:
+        if take_back is not None:
+            take_back()
 
 
 def unsupported_platform(platform_name: str) -> str | None:

@@ -607,3 +607,34 @@ def test_a_replaced_call_is_the_one_that_runs(stub_broker, monkeypatch):
     monkeypatch.setattr(Actor, "__call__", lambda self, *args: "wrapped")
 
     assert actor.coroutine_function is None
+
+
+# -- partial calls
+
+
+def test_a_partial_call_leaves_its_first_argument_to_the_pipe(stub_broker):
+    @dramatiq.actor
+    def divide(dividend, divisor, places=0):
+        return round(dividend / divisor, places)
+
+    message = divide.partial(4, places=2)
+
+    assert ((), {"divisor": 4, "places": 2}) == (message.args, message.kwargs)
+
+
+def test_a_partial_call_refuses_what_it_cannot_name(stub_broker):
+    @dramatiq.actor
+    def add(*numbers):
+        return sum(numbers)
+
+    with pytest.raises(TypeError, match=r"add\.partial.*by name \(none\)"):
+        add.partial(1)
+
+
+def test_a_partial_call_refuses_an_argument_that_is_given_twice(stub_broker):
+    @dramatiq.actor
+    def divide(dividend, divisor):
+        return dividend / divisor
+
+    with pytest.raises(TypeError, match="'divisor' is given twice"):
+        divide.partial(4, divisor=5)

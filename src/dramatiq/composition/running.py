@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..common import compute_backoff
 from ..results.backend import DEFAULT_TIMEOUT
 from ..results.errors import ResultMissing, ResultTimeout
+from ..threading import waiting_for_others
 from ..workflows.reading import State
 from .errors import WorkflowFailed
 
@@ -41,11 +43,11 @@ class Running(NamedTuple):
 
     def get(self, *, block: bool = False, timeout: int | None = None) -> Any:
         """Return the result of the frame."""
-        return self._wait(None, block=block, timeout=timeout)
+        return self._get(None, block=block, timeout=timeout)
 
     def get_child(self, index: int, *, block: bool = False, timeout: int | None = None) -> Any:
         """Return the result of a child."""
-        return self._wait(index, block=block, timeout=timeout)
+        return self._get(index, block=block, timeout=timeout)
 
     def get_children(
         self, count: int, budgets: Iterator[int | None], *, block: bool
@@ -66,6 +68,10 @@ class Running(NamedTuple):
             else:
                 completed += 1
         return completed
+
+    def _get(self, index: int | None, *, block: bool, timeout: int | None) -> Any:
+        with waiting_for_others() if block else nullcontext():
+            return self._wait(index, block=block, timeout=timeout)
 
     def _wait(self, index: int | None, *, block: bool, timeout: int | None) -> Any:
         timeout = DEFAULT_TIMEOUT if timeout is None else timeout

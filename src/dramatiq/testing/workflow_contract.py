@@ -261,6 +261,42 @@ class WorkflowContract:
         broker.inspection.retry_workflow(info.workflow_id)
         assert [("end", [[2, [1]]])] == ledger.wait_for(1)
 
+    def test_a_part_can_be_cancelled_and_counts_as_failed(self, broker: Broker) -> None:
+        """Go on without it, as its policy says."""
+        later = self.echo.message(2).copy(options={"delay": 60_000})
+        part: pipeline[Any] = pipeline([self.echo.message(1), later]).if_failed("ignore")
+        composed = group([part, self.echo.message(3)]) | self.echo.message()
+        composed.run()
+        [info] = broker.inspection.workflows()[0]
+        inspection = broker.inspection
+
+        assert inspection.cancel_workflow(info.workflow_id, "0.0.0")
+
+        assert [[None, [3]]] == composed.get_result(block=True, timeout=PATIENCE)
+        assert not inspection.cancel_workflow(info.workflow_id, "0.0.0")
+
+    def test_the_tree_shows_what_became_of_each_message(self, broker: Broker) -> None:
+        """Tell states, actors and errors."""
+        composed = group([self.echo.message(), self.fail.message()], failure="ignore")
+        self.result(composed | self.echo.message(1))
+        [info] = broker.inspection.workflows()[0]
+
+        tree = broker.inspection.workflow_tree(info.workflow_id)
+
+        assert tree is not None
+        inner, last = tree.children
+        assert ["done", "tolerated"] == [child.state for child in inner.children]
+        assert ("echo", "done", "0.1") == (last.actor_name, last.state, last.node_id)
+
+    def test_what_is_not_there_is_told(self, broker: Broker) -> None:
+        """Return None."""
+        inspection = broker.inspection
+
+        assert inspection.workflow("gone") is None
+        assert inspection.workflow_tree("gone") is None
+        assert inspection.retry_workflow("gone") is None
+        assert not inspection.cancel_workflow("gone")
+
     def test_a_failed_workflow_goes_on_when_its_dead_letters_are_put_back(
         self, broker: Broker
     ) -> None:

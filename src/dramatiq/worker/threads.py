@@ -12,6 +12,8 @@ from ..threading import Interrupt
 from . import processing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..broker import Broker, MessageProxy
     from ..flight_recorder import Record
     from .consumer import ConsumerThread
@@ -43,6 +45,8 @@ class WorkerThread(Thread):
         super().__init__(daemon=True)
         #: Where to write down what runs, if anybody would read it.
         self.record: Record | None = None
+        #: Starts another thread beside this one, and returns what ends that; set by the worker.
+        self.start_stand_in: Callable[[], Callable[[], None] | None] = lambda: None
         self.logger = get_logger("dramatiq.worker", type(self))
         self.broker = broker
         self.consumers = consumers
@@ -171,6 +175,14 @@ class WorkerThread(Thread):
                 message.queue_name,
             )
         return consumer
+
+    def lend_place(self) -> Callable[[], None] | None:
+        """Have another thread run messages while this one waits for what they come to.
+
+        Returns:
+            What is to be called when the waiting is over, if anything.
+        """
+        return None if self._stopping else self.start_stand_in()
 
     def pause(self) -> None:
         """Take no more messages; `paused_event` is set once the current one is finished."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from .threads import WorkerThread
 from .work_queue import WorkQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..actor import Actor
     from ..broker import Broker, MessageProxy
@@ -38,6 +39,8 @@ __all__ = ["Worker"]
 MAX_NUMBER = 65_535
 #: Seconds after which waiting for threads is looked at again.
 POLL_S = 0.05
+#: Most threads that stand in for others: each of them is there because a message waits.
+MAX_STAND_INS = 500
 
 
 class Worker:
@@ -71,6 +74,8 @@ class Worker:
         self.worker_threads = worker_threads
         self.worker_timeout = worker_timeout
         self.workers: list[WorkerThread] = []
+        #: Threads that stood in for others and end with what they run.
+        self._leaving: list[WorkerThread] = []
         self.work_queue = WorkQueue()
         self.work_queue.on_idle = self.feed_consumers
         self.async_slots = async_slots
@@ -331,13 +336,38 @@ class Worker:
             return self.queue_prefetch
         return min(self.queue_prefetch + self.async_slots, MAX_NUMBER)
 
-    def _add_worker(self) -> None:
+    def _make_worker(self) -> WorkerThread:
         worker = WorkerThread(
             broker=self.broker,
             consumers=self.consumers,
             work_queue=self.work_queue,
             worker_timeout=self.worker_timeout,
         )
+        worker.start_stand_in = self._start_stand_in
+        return worker
+
+    def _start_stand_in(self) -> Callable[[], None] | None:
+        """Start a thread for one that waits for other messages; return what ends it."""
+        with self._lock:
+            self._leaving = [each for each in self._leaving if each.is_alive()]
+            spares = len(self.workers) + len(self._leaving) - self.worker_threads
+            if self._is_paused or spares >= MAX_STAND_INS:
+                return None
+            stand_in = self._make_worker()
+            stand_in.start()
+            self.workers.append(stand_in)
+        self.feed_consumers()
+        return partial(self._end_stand_in, stand_in)
+
+    def _end_stand_in(self, stand_in: WorkerThread) -> None:
+        with self._lock:
+            self.workers.remove(stand_in)
+            self._leaving.append(stand_in)
+        # After what it runs.
+        stand_in.stop()
+
+    def _add_worker(self) -> None:
+        worker = self._make_worker()
         if self.recorder is not None:
             worker.record = self.recorder.records[len(self.workers)]
         worker.start()
@@ -351,7 +381,7 @@ class Worker:
 
     def _stop_starting(self) -> list[MessageProxy]:
         """Let the runners start nothing more; return what they have not started."""
-        for worker in self.workers:
+        for worker in tuple(self.workers):
             worker.stop()
         self.work_queue.wake(len(self.workers))
         unstarted = self.work_queue.drain()
@@ -359,7 +389,8 @@ class Worker:
 
     def _stop_running(self, timeout: int) -> None:
         deadline = time.monotonic() + timeout / 1000
-        join_all(self.workers, timeout)
+        # A thread that waits for others ends with what it waits for, and its stand-in too.
+        join_all([*self.workers, *self._leaving], timeout)
         if self._loop is not None:
             self._requeue(self._loop.stop(max(0.0, deadline - time.monotonic())))
 

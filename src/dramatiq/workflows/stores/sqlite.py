@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,12 @@ _SET = """
     INSERT INTO flow_fields (flow, field, value) VALUES (?, ?, ?)
     ON CONFLICT (flow, field) DO UPDATE SET value = excluded.value
 """
+_REMOVE = "DELETE FROM flow_fields WHERE flow = ? AND field = ?"
 _GET = "SELECT value FROM flow_fields WHERE flow = ? AND field = ?"
+_GET_MANY = """
+    SELECT field, flow_fields.value FROM json_each(?) AS wanted
+    CROSS JOIN flow_fields ON flow = ? AND field = wanted.value
+"""
 _LIST = """
     SELECT flow FROM flows WHERE expires_at > ? ORDER BY created_at DESC, flow LIMIT ? OFFSET ?
 """
@@ -83,12 +89,13 @@ class SQLiteStore(WorkflowStore):
         self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]
     ) -> list[Status]:
         """Record arrivals in a transaction that is open."""
-        statuses = []
-        for each in arrivals:
-            fields = _Fields(connection, each.flow)
-            statuses.append(arrive(fields, each))
-        for flow in {each.flow for each in arrivals}:
-            if _Fields(connection, flow).get(":state") is not None:
+        caches = {flow: _Cache(connection, flow) for flow in {each.flow for each in arrivals}}
+        for flow, cache in caches.items():
+            cache.load(_touched([each for each in arrivals if each.flow == flow]))
+        statuses = [arrive(caches[each.flow], each) for each in arrivals]
+        for flow, cache in caches.items():
+            cache.flush()
+            if cache.get(":state") is not None:
                 _live(connection, flow, RUNNING_TTL)
         return statuses
 
@@ -108,18 +115,7 @@ class SQLiteStore(WorkflowStore):
 
     def read(self, flow: str, fields: Sequence[str]) -> list[bytes | None]:
         """Return the values of some fields."""
-        found: dict[str, bytes] = {}
-
-        def operation(connection: sqlite3.Connection) -> None:
-            for start in range(0, len(fields), BATCH):
-                some = fields[start : start + BATCH]
-                marks = ", ".join("?" * len(some))
-                statement = (
-                    f"SELECT field, value FROM flow_fields WHERE flow = ? AND field IN ({marks})"  # noqa: S608 (marks only)
-                )
-                found.update(connection.execute(statement, (flow, *some)).fetchall())
-
-        self._database.read(operation)
+        found = self._database.read(lambda connection: _read(connection, flow, fields))
         return [found.get(name) for name in fields]
 
     def add(self, flow: str, created_at: int) -> None:
@@ -178,6 +174,23 @@ def _live(connection: sqlite3.Connection, flow: str, ttl: int) -> None:
     connection.execute(_LIVES, (flow, now, now + ttl))
 
 
+def _read(connection: sqlite3.Connection, flow: str, fields: Sequence[str]) -> dict[str, bytes]:
+    """Return those of the fields that are there."""
+    found: dict[str, bytes] = {}
+    for start in range(0, len(fields), BATCH):
+        some = json.dumps(fields[start : start + BATCH])
+        found.update(connection.execute(_GET_MANY, (some, flow)).fetchall())
+    return found
+
+
+def _touched(arrivals: Sequence[Arrival]) -> list[str]:
+    """Return most of the fields that some arrivals look at."""
+    names = {f"{each.frame}#{each.child}": None for each in arrivals}
+    for frame in {each.frame for each in arrivals}:
+        names.update(dict.fromkeys(f"{frame}:{name}" for name in ("left", "bad", "pos")))
+    return [*names, ":state", ":done", ":failed"]
+
+
 class _Fields(MutableMapping[str, bytes]):
     """The fields of one workflow, inside a transaction."""
 
@@ -196,8 +209,7 @@ class _Fields(MutableMapping[str, bytes]):
         self._connection.execute(_SET, (self._flow, name, value))
 
     def __delitem__(self, name: str) -> None:
-        statement = "DELETE FROM flow_fields WHERE flow = ? AND field = ?"
-        if not self._connection.execute(statement, (self._flow, name)).rowcount:
+        if not self._connection.execute(_REMOVE, (self._flow, name)).rowcount:
             raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
@@ -206,3 +218,43 @@ class _Fields(MutableMapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+class _Cache(_Fields):
+    """The same, read and written many at a time."""
+
+    def __init__(self, connection: sqlite3.Connection, flow: str) -> None:
+        super().__init__(connection, flow)
+        self._known: dict[str, bytes | None] = {}
+        self._changed: set[str] = set()
+
+    def load(self, names: Sequence[str]) -> None:
+        """Read fields that are going to be needed."""
+        self._known.update(dict.fromkeys(names))
+        self._known.update(_read(self._connection, self._flow, names))
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._known:
+            self.load([name])
+        value = self._known[name]
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: str, value: bytes) -> None:
+        self._known[name] = value
+        self._changed.add(name)
+
+    def __delitem__(self, name: str) -> None:
+        self[name]
+        self._known[name] = None
+        self._changed.add(name)
+
+    def flush(self) -> None:
+        """Write what was changed."""
+        values = [(self._flow, name, self._known[name]) for name in self._changed]
+        self._connection.executemany(_SET, [each for each in values if each[2] is not None])
+        for _, name, value in values:
+            if value is None:
+                self._connection.execute(_REMOVE, (self._flow, name))
+        self._changed.clear()

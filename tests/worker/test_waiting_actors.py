@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import dramatiq
+from dramatiq import group
+from dramatiq.results import Results
+from dramatiq.results.backends import StubBackend
+from dramatiq.testing.waiting import wait_until
+
+LONG = 20_000
+
+
+def test_actors_that_wait_for_others_do_not_keep_them_from_running(
+    broker, start_worker, monkeypatch
+):
+    monkeypatch.setattr("dramatiq.broker.global_broker", broker)
+    broker.add_middleware(Results(backend=StubBackend(), store_results=True))
+
+    @dramatiq.actor(broker=broker)
+    def count(depth):
+        if not depth:
+            return 1
+        children = group([count.message(depth - 1), count.message(depth - 1)])
+        return sum(children.run().get_results(block=True, timeout=LONG))
+
+    worker = start_worker(broker, worker_threads=1, queue_prefetch=100)
+
+    assert 8 == count.send(3).get_result(block=True, timeout=LONG)
+    wait_until(lambda: len(worker.workers) == 1)
+
+
+def test_workflows_can_be_waited_for_inside_actors(broker, start_worker, monkeypatch):
+    monkeypatch.setattr("dramatiq.broker.global_broker", broker)
+    broker.add_middleware(Results(backend=StubBackend(), store_results=True))
+
+    @dramatiq.actor(broker=broker)
+    def echo(*given):
+        return list(given)
+
+    @dramatiq.actor(broker=broker)
+    def wait():
+        composed = group([echo.message(1), echo.message(2)]) | echo.message()
+        return composed.run().get_result(block=True, timeout=LONG)
+
+    start_worker(broker, worker_threads=1)
+
+    assert [[[1], [2]]] == wait.send().get_result(block=True, timeout=LONG)

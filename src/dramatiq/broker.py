@@ -81,6 +81,8 @@ class Broker:
     chosen_because: str | None = None
     #: Whether `Consumer.settle` stores follow-ups in the same step; see `follow_ups`.
     stores_follow_ups: bool = False
+    #: Made when it is first needed.
+    _workflows: Workflows | None = None
 
     def __init__(self, middleware: Iterable[Any] | None = None) -> None:
         self.logger = get_logger("dramatiq.broker", type(self))
@@ -88,7 +90,6 @@ class Broker:
         self.queues = {}
         self.delay_queues = set()
         self.actor_options = set()
-        self._workflows: Workflows | None = None
         self._middleware = MiddlewareList()
         self._chain = Chain(self._middleware)
         if middleware is None:

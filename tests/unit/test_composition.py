@@ -389,3 +389,45 @@ def test_callbacks_of_a_group_of_groups_are_refused_where_nothing_keeps_workflow
         side.run()
 
     assert queued(broker) == []
+
+
+# -- workflows
+
+
+def test_a_message_of_a_workflow_is_as_large_in_a_wide_one_as_in_a_narrow_one(broker, add):
+    sizes = []
+    for width in (10, 1000):
+        (group(add.message(each) for each in range(width)) | add.message()).run()
+        queue = broker.queues["default"]
+        sizes.append(max(len(queue.get(timeout=1)) for _ in range(queue.qsize())))
+
+    # The index has more digits.
+    assert sizes[1] - sizes[0] < 10
+
+
+def test_a_pipeline_that_is_put_into_a_workflow_is_not_linked_any_more(broker, add):
+    flat = add.message(1) | add.message(2)
+
+    (flat | group([add.message(3)])).run()
+
+    [first] = queued(broker)
+    assert "pipe_target" not in first.options
+    assert "pipe_target" in flat.messages[0].options
+
+
+def test_a_policy_that_is_none_is_refused(add):
+    for refuse in (add.message(1).if_failed, group([]).if_failed, pipeline([]).if_failed):
+        with pytest.raises(ValueError, match="'ignore'"):
+            refuse("forget")
+
+
+def test_there_is_no_current_group_outside_of_a_workflow():
+    with pytest.raises(RuntimeError, match=r"group\.current"):
+        group.current()
+
+
+def test_a_workflow_needs_somewhere_to_be_kept(broker, add, monkeypatch):
+    monkeypatch.setattr(StubBroker, "make_workflow_store", lambda broker: None)
+
+    with pytest.raises(RuntimeError, match="result backend"):
+        (add.message(1) | group([add.message(2)])).run()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dramatiq
 from dramatiq import group
+from dramatiq.middleware import GroupCallbacks
+from dramatiq.rate_limits.backends import StubBackend as LimitsBackend
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend
 from dramatiq.testing.waiting import wait_until
@@ -44,3 +46,27 @@ def test_workflows_can_be_waited_for_inside_actors(broker, start_worker, monkeyp
     start_worker(broker, worker_threads=1)
 
     assert [[[1], [2]]] == wait.send().get_result(block=True, timeout=LONG)
+
+
+def test_a_member_of_a_group_counts_when_what_it_returned_is_done(
+    broker, ledger, start_worker, monkeypatch
+):
+    monkeypatch.setattr("dramatiq.broker.global_broker", broker)
+    broker.add_middleware(GroupCallbacks(LimitsBackend()))
+
+    @dramatiq.actor(broker=broker)
+    def write(word):
+        ledger.write(word)
+
+    @dramatiq.actor(broker=broker)
+    def split():
+        return group([write.message("a"), write.message("b").copy(options={"delay": 200})])
+
+    side = group([split.message(), write.message("c")])
+    side.add_completion_callback(write.message("end"))
+    side.run()
+    start_worker(broker)
+
+    words = ledger.wait_for(4)
+
+    assert ("b", "end") == tuple(words[2:])

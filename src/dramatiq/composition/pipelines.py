@@ -25,8 +25,9 @@ R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
-#: Most messages of a pipeline that each carry the next. In a longer one each would carry too much.
-LONGEST_FLAT = 100
+#: Most messages of a pipeline that each carry the next, as in 2.x. At somewhat less than 500 the
+#: encoder gives up: each is nested two levels deeper.
+LONGEST_FLAT = 400
 
 
 class Composed:
@@ -45,7 +46,7 @@ class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads li
     the first, which carries all the others; the broker needs the `Pipelines` middleware.
 
     A pipeline with a group in it, with a policy for failures, with something to follow its end,
-    or of more than a hundred steps is a *workflow*: kept in a store of the broker's, where each
+    or of more than 400 steps is a *workflow*: kept in a store of the broker's, where each
     group passes the list of its children's results on to the next step.
 
     Args:

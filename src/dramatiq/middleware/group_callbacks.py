@@ -60,8 +60,8 @@ class GroupCallbacks(Middleware):
         exception: BaseException | None = None,
     ) -> None:
         """Count a member in; if it is the last, enqueue the callbacks."""
-        if exception is not None:
-            return
+        if exception is not None or getattr(result, "_is_composed", False):
+            return  # or what takes the member's place is counted when that is done
         barrier_key = message.options.get("group_completion_uuid")
         callbacks = message.options.get("group_completion_callbacks")
         if not barrier_key or not callbacks:
@@ -89,6 +89,10 @@ class GroupCallbacks(Middleware):
             for store, operation in follow_ups.operations:
                 store.write(operation)
             follow_ups.operations.clear()
-            barrier = Barrier(self.rate_limiter_backend, barrier_key, ttl=self.barrier_ttl)
-            if barrier.arrive(member):
+            if self.count_in(barrier_key, member):
                 broker.enqueue_many([Message(**callback) for callback in callbacks])
+
+    def count_in(self, barrier_key: str, member: str) -> bool:
+        """Count a member in; tell whether all have arrived."""
+        barrier = Barrier(self.rate_limiter_backend, barrier_key, ttl=self.barrier_ttl)
+        return barrier.arrive(member)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ..actor import actor as declare_actor
 from ..composition import WorkflowFailed, group, pipeline
+from ..middleware import Middleware, MiddlewareError
 from ..worker import Worker
 from .broker_suite import Ledger
 from .waiting import wait_until
@@ -39,6 +40,17 @@ async def aecho(*given: Any) -> list[Any]:
 def fail(*given: Any) -> None:
     """Fail."""
     raise ValueError(f"failed on {given!r}")
+
+
+class Veto(Middleware):
+    """Refuses messages that say so."""
+
+    is_loop_safe = True
+
+    def before_enqueue(self, broker: Broker, message: Any, delay: int | None) -> None:
+        """Refuse."""
+        if message.options.get("is_vetoed"):
+            raise MiddlewareError("vetoed")
 
 
 # Threads that run meanwhile use the process-wide random numbers.
@@ -157,7 +169,7 @@ class WorkflowContract:
 
     def test_a_pipeline_may_have_more_steps_than_fit_into_a_message(self) -> None:
         """Have steps that each pass their result on."""
-        composed: pipeline[Any] = pipeline([self.count_down.message(0) for _ in range(150)])
+        composed: pipeline[Any] = pipeline([self.count_down.message(0) for _ in range(420)])
 
         assert "zero" == self.result(composed)
 
@@ -209,6 +221,22 @@ class WorkflowContract:
 
         with pytest.raises(WorkflowFailed, match="ActorNotFound"):
             self.result(group([unknown]) | self.echo.message())
+
+    def test_a_message_that_cannot_be_sent_fails_its_workflow(
+        self, broker: Broker, ledger: Ledger
+    ) -> None:
+        """Fail although it was never stored."""
+        broker.add_middleware(Veto())
+        vetoed = self.echo.message(2).copy(options={"is_vetoed": True})
+        composed: pipeline[Any] = pipeline(
+            [self.echo.message(1), group([self.echo.message(3), vetoed])],
+            on_failure=self.note.message("failed"),
+        )
+
+        with pytest.raises(WorkflowFailed, match="MiddlewareError"):
+            self.result(composed)
+
+        assert ["failed"] == [word for word, _ in ledger.wait_for(1)]
 
     # -- children that are decided at run time
 

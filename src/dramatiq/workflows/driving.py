@@ -35,6 +35,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 CLAIM = ":claim"
 #: Milliseconds after which a claim is taken over: its owner is dead, or very slow.
 CLAIM_TTL = 10_000
+#: Says that somebody else has it.
+WAIT = b""
 #: Seconds between two looks at somebody else's claim.
 CLAIM_PAUSE_S = 0.01
 
@@ -251,41 +253,54 @@ class Driver:
         """
         if not outgoing:
             return self._store.change(flow, change)
-        token = f"{generate_unique_id()} "
-        while not (claim := self._claim(flow, change, token)):
-            if claim is None:
-                return False
+        while (claim := self._claim(flow, change)) == WAIT:
             time.sleep(CLAIM_PAUSE_S)
+        if claim is None:
+            return False
+        refused: list[tuple[Message[Any], Exception]] = []
         for delay, group in groupby(outgoing, key=attrgetter("delay")):
-            self._enqueue([each.message for each in group], delay)
+            refused += self._enqueue([each.message for each in group], delay)
         hit("workflows.send.between")
         # Even if somebody took the claim over: what was sent is sent.
         values = {**change.values, CLAIM: None}
-        return self._store.change(
+        is_changed = self._store.change(
             flow, Change(change.expected, values, change.increments, change.ttl)
         )
+        if not is_changed:
+            # Cancelled meanwhile, for example. Nobody is to wait for us.
+            self._store.change(flow, Change({CLAIM: claim}, {CLAIM: None}))
+        for message, error in refused:
+            self._refuse(message, error)
+        return is_changed
 
-    def _claim(self, flow: str, change: Change, token: str) -> bool | None:
-        """Try to be the one who sends; None if there is nothing to send any more."""
+    def _claim(self, flow: str, change: Change) -> bytes | None:
+        """Try to be the one who sends.
+
+        Returns:
+            The claim; `WAIT` if somebody else has one; None if there is nothing to send any more.
+        """
         names = list(change.expected)
-        *found, claim = self._store.read(flow, [*names, CLAIM])
+        *found, present = self._store.read(flow, [*names, CLAIM])
         if found != list(change.expected.values()):
             return None
         now = current_millis()
-        if claim is not None and int(claim.split()[1]) > now:
-            return False
-        claimed = {CLAIM: f"{token}{now + CLAIM_TTL}".encode()}
-        return self._store.change(flow, Change({**change.expected, CLAIM: claim}, claimed))
+        if present is not None and int(present.split()[1]) > now:
+            return WAIT
+        claim = f"{generate_unique_id()} {now + CLAIM_TTL}".encode()
+        expected = {**change.expected, CLAIM: present}
+        return claim if self._store.change(flow, Change(expected, {CLAIM: claim})) else WAIT
 
-    def _enqueue(self, messages: list[Message[Any]], delay: int | None) -> None:
+    def _enqueue(
+        self, messages: list[Message[Any]], delay: int | None
+    ) -> list[tuple[Message[Any], Exception]]:
+        """Enqueue messages; return those that never can be, and why."""
         try:
             self._broker.enqueue_many(messages, delay=delay)
         except BrokerConnectionError:
             raise
         except Exception as error:
             if len(messages) == 1:
-                self._refuse(messages[0], error)
-                return
+                return [(messages[0], error)]
             # One of them. Those that were stored are stored again, which does no harm.
-            for each in messages:
-                self._enqueue([each], delay)
+            return [refused for each in messages for refused in self._enqueue([each], delay)]
+        return []

@@ -28,7 +28,8 @@ class Ends:
 
     A workflow that stands in for a message says in its field ``:then`` what to do with its
     result: ``message`` (the message it stands for), ``ttl`` (milliseconds to keep the result as
-    that message's, None not to), ``target`` (the message to run next, if any) and ``is_piped``.
+    that message's, None not to), ``target`` (the message to run next, if any), ``is_piped``, and
+    ``group`` (where it is to be counted in, if it is a member of a group with callbacks).
 
     Args:
         broker: The broker.
@@ -119,9 +120,18 @@ class Ends:
         if then["ttl"] is not None:
             backend = self._broker.get_results_backend()
             backend.store_result(Message(**then["message"]), value, then["ttl"])
-        if then["target"] is None:
-            return []
-        return [self._prepare(then["target"], *((value,) if then["is_piped"] else ()))]
+        messages = self._count_in(then["group"]) if then["group"] else []
+        if then["target"] is not None:
+            messages.append(self._prepare(then["target"], *((value,) if then["is_piped"] else ())))
+        return messages
+
+    def _count_in(self, group: dict[str, Any]) -> list[Outgoing | None]:
+        """Count the message in at its group; return the callbacks if it was the last."""
+        for middleware in self._broker.middleware:
+            count_in = getattr(middleware, "count_in", None)
+            if count_in is not None and count_in(group["barrier"], group["member"]):
+                return [self._prepare(fields) for fields in group["callbacks"]]
+        return []
 
     def _deliver_failure(self, then: dict[str, Any], error: dict[str, Any]) -> None:
         if then["ttl"] is not None:

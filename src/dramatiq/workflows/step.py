@@ -120,8 +120,19 @@ def stand_in_step(broker: Broker, workflows: Workflows, message: MessageProxy, r
         "ttl": _result_ttl(broker, message),
         "target": target,
         "is_piped": not (next_ignores or options.get("pipe_ignore")),
+        "group": _membership(message),
     }
     return Step(None, (partial(workflows.stand_in, message.message_id, root_of(result), then),))
+
+
+def _membership(message: MessageProxy) -> dict[str, Any] | None:
+    """Return which group with callbacks a message is a member of; None if it is of none."""
+    barrier = message.options.get("group_completion_uuid")
+    callbacks = message.options.get("group_completion_callbacks")
+    if not barrier or not callbacks:
+        return None
+    member = message.options.get("group_completion_member", message.message_id)
+    return {"barrier": barrier, "member": member, "callbacks": callbacks}
 
 
 def _result_ttl(broker: Broker, message: MessageProxy) -> int | None:

@@ -83,7 +83,10 @@ class SQLiteStore(WorkflowStore):
 
     def arrive(self, arrivals: Sequence[Arrival]) -> list[Status]:
         """Record arrivals in one transaction."""
-        return self._database.write(lambda connection: self.arrive_in(connection, arrivals))
+        # As small as what they free: a full disk must not keep messages from being settled.
+        return self._database.write(
+            lambda connection: self.arrive_in(connection, arrivals), frees_space=True
+        )
 
     def arrive_in(
         self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]

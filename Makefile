@@ -22,6 +22,10 @@ DEV := $(VENV)/.dev-installed
 VENV_2X := .venv-2x
 FLEET_2X := $(VENV_2X)/.installed-2.2.1-rabbitmq
 
+# A second type checker, too large for every run.
+VENV_PYRIGHT := .venv-pyright
+PYRIGHT := $(VENV_PYRIGHT)/.installed-1.40.2
+
 # Checks run side by side; where make can, it prints each one's output in one piece.
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
@@ -30,7 +34,7 @@ SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 PARALLEL := $(if $(strip $(ARGS))$(filter 1,$(PROCESSES)),,-n $(PROCESSES) --max-worker-restart 0)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test checks lint imports types docs pytest benchmark chaos pictures coverage format test-all-pythons clean
+.PHONY: help demo test checks lint imports types pyright docs pytest benchmark chaos pictures coverage format test-all-pythons clean
 
 help: ## Show this list.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-26s%s\n", $$1, $$2 }'
@@ -57,6 +61,11 @@ $(FLEET_2X): scripts/create-venv scripts/install-servers
 	@$(VENV_2X)/bin/python -m pip install --quiet 'dramatiq[redis,memcached,rabbitmq]==2.2.1'
 	@touch $@
 
+$(PYRIGHT): scripts/create-venv
+	@scripts/create-venv $(VENV_PYRIGHT) $(PYTHON)
+	@$(VENV_PYRIGHT)/bin/python -m pip --disable-pip-version-check install --quiet basedpyright==1.40.2
+	@touch $@
+
 demo: $(BASE) ## Run the example on real input: the sources of the standard library.
 	@$(BIN)/python -m examples.stdlib_survey $(ARGS)
 
@@ -76,6 +85,9 @@ imports: $(DEV) ## Check that imports run one way.
 
 types: $(DEV) ## Check the types of the library and of the typing tests.
 	$(BIN)/mypy
+
+pyright: $(DEV) $(PYRIGHT) ## Check the typing tests with pyright, too (downloads 300 MB once).
+	$(VENV_PYRIGHT)/bin/basedpyright --pythonpath $(BIN)/python --project tests/typing
 
 docs: $(DEV) ## Build the documentation; warnings are errors.
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -29,7 +29,7 @@ def state_of(pid):
 
 
 class Tree(Program):
-    """One run of the command line with the application `tests.chaos.storm_app`.
+    """One run of the command line.
 
     Args:
         site: Where it works.
@@ -37,15 +37,26 @@ class Tree(Program):
         threads: How many threads each of them has.
         arguments: Further arguments of the command line.
         prefix: What to run it with.
+        application: Its module.
         environment: What its environment has beside that.
     """
 
-    def __init__(self, site, *, processes=2, threads=8, arguments=(), prefix=(), **environment):
+    def __init__(
+        self,
+        site,
+        *,
+        processes=2,
+        threads=8,
+        arguments=(),
+        prefix=(),
+        application="tests.chaos.storm_app",
+        **environment,
+    ):
         self.site = site
         self.processes = processes
         super().__init__(
             [
-                *(*prefix, sys.executable, "-m", "dramatiq", "tests.chaos.storm_app"),
+                *(*prefix, sys.executable, "-m", "dramatiq", application),
                 *("-p", str(processes), "-t", str(threads), *arguments),
             ],
             site.directory / f"tree-{len(site.programs)}",

@@ -165,8 +165,8 @@ def attributes(actor: Actor[..., int], worker: Worker) -> None:
 
 
 def messages(message: Message[bool], proxy: MessageProxy) -> None:
-    numbers: Message[int] = message  # The result is covariant.
-    assert_type(numbers.get_result(), int)
+    numbers: list[Message[int]] = [message]  # The result is covariant.
+    assert_type(numbers[0].get_result(), int)
     assert_type(message.args, tuple[Any, ...])
     assert_type(message.options, dict[str, Any])
     assert_type(message.message_id, str)
@@ -211,3 +211,12 @@ def steps() -> None:
     number | count.partial(2)  # type: ignore[operator]
     number | total.partial()  # type: ignore[operator]
     group([number]) | count.partial()  # type: ignore[operator]
+
+    @dramatiq.actor
+    def report(error: dict[str, Any], name: str) -> None: ...
+
+    # What follows an end gets its first argument then, too.
+    pipeline([number], on_failure=report.partial("a"), on_success=total.partial())
+    group([number], on_failure=report.partial("a"), on_success=report.message({}, "a"))
+    pipeline([number], on_failure=report)  # type: ignore[arg-type]
+    report.partial(1)  # type: ignore[arg-type]

@@ -68,8 +68,8 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
         *,
         broker: Broker | None = None,
         failure: str = FAIL,
-        on_success: Message[Any] | None = None,
-        on_failure: Message[Any] | None = None,
+        on_success: Message[Any] | Partial[Any, Any] | None = None,
+        on_failure: Message[Any] | Partial[Any, Any] | None = None,
     ) -> None: ...
 
     @overload
@@ -79,8 +79,8 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
         *,
         broker: Broker | None = None,
         failure: str = FAIL,
-        on_success: Message[Any] | None = None,
-        on_failure: Message[Any] | None = None,
+        on_success: Message[Any] | Partial[Any, Any] | None = None,
+        on_failure: Message[Any] | Partial[Any, Any] | None = None,
     ) -> None: ...
 
     def __init__(
@@ -89,8 +89,8 @@ class group(Composed, Generic[R]):  # noqa: N801 (a public name that reads like 
         *,
         broker: Broker | None = None,
         failure: str = FAIL,
-        on_success: Message[Any] | None = None,
-        on_failure: Message[Any] | None = None,
+        on_success: Message[Any] | Partial[Any, Any] | None = None,
+        on_failure: Message[Any] | Partial[Any, Any] | None = None,
     ) -> None:
         self.children: list[Child] = list(children)
         self.broker = broker or get_broker()

@@ -77,8 +77,8 @@ class pipeline(Composed, Generic[R]):  # noqa: N801 (a public name that reads li
         *,
         broker: Broker | None = None,
         failure: str = FAIL,
-        on_success: Message[Any] | None = None,
-        on_failure: Message[Any] | None = None,
+        on_success: Message[Any] | Partial[Any, Any] | None = None,
+        on_failure: Message[Any] | Partial[Any, Any] | None = None,
     ) -> None:
         self.broker = broker or get_broker()
         self.failure = check_policy(failure)

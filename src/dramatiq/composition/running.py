@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..broker import Broker
     from ..message import Message
     from ..workflows.reading import Reader
+    from .partial import Partial
 
 __all__ = ["Running", "as_fields"]
 
@@ -93,6 +94,6 @@ class Running(NamedTuple):
             time.sleep(min(pause / 1000, left_s))
 
 
-def as_fields(message: Message[Any] | None) -> list[dict[str, Any]]:
+def as_fields(message: Message[Any] | Partial[Any, Any] | None) -> list[dict[str, Any]]:
     """Return what follows the end of something, for its frame."""
     return [] if message is None else [message.asdict()]

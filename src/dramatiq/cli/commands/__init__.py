@@ -2,8 +2,9 @@
 
 Here are their names alone, for every start of the program reads them. `dispatch` finds the module
 of a command. A command is a module with `add_arguments`, which fills a parser, and `run`, which
-takes the parsed arguments and returns an exit code. Commands look at queues and act on them
-through `Broker.inspection` and nothing else.
+takes the parsed arguments and returns an exit code; one with `VERBS` has `add_verb_arguments` too,
+for the word that follows its name. Commands look at queues and act on them through
+`Broker.inspection` and nothing else.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ COMMANDS = {
     "purge": "drop the messages of queues for good",
     "pause": "have workers take nothing more from queues",
     "resume": "undo pause",
+    "workflows": "list, show, cancel or retry workflows",
     "dashboard": "serve pages that show all of this and act on it",
     "top": "watch queues, workers and failures on a live screen",
 }

@@ -17,7 +17,7 @@ from .errors import RET_FAILURE, RET_OK, RET_UNREACHABLE, CommandError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["make_command_parser", "run_command"]
+__all__ = ["make_command_parser", "make_verb_parser", "run_command"]
 
 #: The module of each command, in this package; the words that are not here have one of their own
 #: name. `run` and `dev` parse the worker's command line themselves.
@@ -49,23 +49,42 @@ def run_command(argv: Sequence[str]) -> int:
         code: int = module.run(name, argv[1:])
         return code
     # Intermixed, so that options may stand between the arguments.
-    args = make_command_parser(name).parse_intermixed_args(argv[1:])
-    args.command = name
+    if argv[1:2] and argv[1] in getattr(module, "VERBS", ()):
+        args = make_verb_parser(name, argv[1]).parse_intermixed_args(argv[2:])
+    else:
+        parser = make_command_parser(name)
+        args = parser.parse_intermixed_args(argv[1:])
+        if hasattr(module, "VERBS"):
+            parser.error(f"the verb comes first: dramatiq {name} {args.verb} ...")
     return _run(module, args)
 
 
 def make_command_parser(name: str) -> argparse.ArgumentParser:
     """Build the parser of a command that is none of the worker's."""
     module: Any = importlib.import_module(f"{__package__}.{_MODULES.get(name, name)}")
+    parser = _make_parser(module, name, COMMANDS[name])
+    module.add_arguments(parser)
+    return parser
+
+
+def make_verb_parser(name: str, verb: str) -> argparse.ArgumentParser:
+    """Build the parser of a command with one of its verbs; see `VERBS` of its module."""
+    module: Any = importlib.import_module(f"{__package__}.{_MODULES.get(name, name)}")
+    parser = _make_parser(module, f"{name} {verb}", module.VERBS[verb])
+    module.add_verb_arguments(parser, verb)
+    parser.set_defaults(verb=verb)
+    return parser
+
+
+def _make_parser(module: Any, name: str, what: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"dramatiq {name}",
-        description=f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.",
+        description=f"{what[0].upper()}{what[1:]}.",
         epilog=getattr(module, "EPILOG", None),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         # An option of a destructive command is spelt out or not meant.
         allow_abbrev=False,
     )
-    module.add_arguments(parser)
     parser.set_defaults(command=name)
     return parser
 

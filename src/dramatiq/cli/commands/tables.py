@@ -18,7 +18,7 @@ __all__ = ["add_json_option", "clean", "format_table", "print_json", "print_tabl
 GAP = "  "
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
+def add_json_option(parser: argparse._ActionsContainer) -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 

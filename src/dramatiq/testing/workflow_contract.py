@@ -13,6 +13,7 @@ from ..actor import actor as declare_actor
 from ..composition import WorkflowFailed, group, pipeline
 from ..middleware import Middleware, MiddlewareError
 from ..worker import Worker
+from ..workflows.policies import OPTION
 from .broker_suite import Ledger
 from .waiting import wait_until
 
@@ -237,7 +238,7 @@ class WorkflowContract:
         composed = group([later]) | self.echo.message()
         composed.run()
         [info] = broker.inspection.workflows()[0]
-        dead = later.copy(options={"workflow": [info.workflow_id, "0.0", 0]})
+        dead = later.copy(options={OPTION: [info.workflow_id, "0.0", 0]})
 
         broker.tell_workflows_of_dead([dead], "poison: 3 processes died while they ran it")
 

@@ -60,7 +60,7 @@ class WorkflowContract:
     """Subclasses supply a fixture ``broker`` that can keep workflows."""
 
     #: How many random workflows are tried; more of them in the full chaos runs.
-    random_workflows: ClassVar[int] = 1000 if os.environ.get("DRAMATIQ_CHAOS") == "full" else 25
+    random_workflows: ClassVar[int] = 1000 if os.environ.get("DRAMATIQ_CHAOS") == "full" else 12
 
     @pytest.fixture
     def ledger(self) -> Ledger:

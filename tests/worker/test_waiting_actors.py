@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dramatiq
 from dramatiq import group
+from dramatiq.flight_recorder import FlightRecorder
 from dramatiq.middleware import GroupCallbacks
 from dramatiq.rate_limits.backends import StubBackend as LimitsBackend
 from dramatiq.results import Results
@@ -46,6 +47,30 @@ def test_workflows_can_be_waited_for_inside_actors(broker, start_worker, monkeyp
     start_worker(broker, worker_threads=1)
 
     assert [[[1], [2]]] == wait.send().get_result(block=True, timeout=LONG)
+
+
+def test_it_is_written_down_what_runs_while_another_one_waits(
+    broker, start_worker, ledger, monkeypatch
+):
+    """Who brings down the process is told from who waited for it."""
+    monkeypatch.setattr("dramatiq.broker.global_broker", broker)
+    monkeypatch.setattr(broker, "make_flight_recorder", FlightRecorder)
+    broker.add_middleware(Results(backend=StubBackend(), store_results=True))
+
+    @dramatiq.actor(broker=broker)
+    def look():
+        running = worker.recorder.look().running
+        ledger.write(sorted(each.actor_name for each in running))
+
+    @dramatiq.actor(broker=broker)
+    def wait():
+        group([look.message()]).run().wait(timeout=LONG)
+
+    worker = start_worker(broker, worker_threads=1)
+    for _ in range(2):
+        wait.send().get_result(block=True, timeout=LONG)
+
+    assert [["look", "wait"]] * 2 == ledger.wait_for(2)
 
 
 def test_a_member_of_a_group_counts_when_what_it_returned_is_done(

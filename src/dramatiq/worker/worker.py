@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ..actor import Actor
     from ..broker import Broker, MessageProxy
-    from ..flight_recorder import FlightRecorder
+    from ..flight_recorder import FlightRecorder, Record
     from .loop import LoopRunner
     from .usage import Usage
 
@@ -41,6 +41,8 @@ MAX_NUMBER = 65_535
 POLL_S = 0.05
 #: Most threads that stand in for others: each of them is there because a message waits.
 MAX_STAND_INS = 500
+#: Of how many of them it is written down what they run.
+RECORDED_STAND_INS = 32
 
 
 class Worker:
@@ -76,6 +78,7 @@ class Worker:
         self.workers: list[WorkerThread] = []
         #: Threads that stood in for others and end with what they run.
         self._leaving: list[WorkerThread] = []
+        self._spare_records: list[Record] = []
         self.work_queue = WorkQueue()
         self.work_queue.on_idle = self.feed_consumers
         self.async_slots = async_slots
@@ -101,8 +104,11 @@ class Worker:
         # Before anything is fetched: it is known from then on where to look for whom to blame.
         self.recorder = make_recorder(
             self.broker,
-            self.worker_threads + self.async_slots,
+            self.worker_threads + self.async_slots + RECORDED_STAND_INS,
             is_supervised=self.is_supervised,
+        )
+        self._spare_records = self._records(
+            self.worker_threads + self.async_slots, RECORDED_STAND_INS
         )
         middleware = self._middleware = _WorkerMiddleware(self)
         # Not through add_middleware, which would warn of a second worker's.
@@ -297,7 +303,7 @@ class Worker:
                     self.broker,
                     self.async_slots,
                     self.feed_consumers,
-                    records=self.recorder.records[self.worker_threads :] if self.recorder else (),
+                    records=self._records(self.worker_threads, self.async_slots),
                     progress=self.recorder.progress() if self.recorder else None,
                 )
                 self._loop.start()
@@ -359,11 +365,16 @@ class Worker:
     def _start_stand_in(self) -> Callable[[], None] | None:
         """Start a thread for one that waits for other messages; return what ends it."""
         with self._lock:
-            self._leaving = [each for each in self._leaving if each.is_alive()]
+            for gone in [each for each in self._leaving if not each.is_alive()]:
+                self._leaving.remove(gone)
+                if gone.record is not None:
+                    self._spare_records.append(gone.record)
             spares = len(self.workers) + len(self._leaving) - self.worker_threads
             if self._is_paused or spares >= MAX_STAND_INS:
                 return None
             stand_in = self._make_worker()
+            if self._spare_records:
+                stand_in.record = self._spare_records.pop()
             stand_in.start()
             self.workers.append(stand_in)
         self.feed_consumers()
@@ -375,6 +386,10 @@ class Worker:
             self._leaving.append(stand_in)
         # After what it runs.
         stand_in.stop()
+
+    def _records(self, first: int, count: int) -> list[Record]:
+        """Return places to write down what runs; none where nobody reads it."""
+        return [] if self.recorder is None else self.recorder.records[first : first + count]
 
     def _add_worker(self) -> None:
         worker = self._make_worker()

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ PACKAGES = {
     "memcached": "memcached",
     "rabbitmq-server": "rabbitmq-server",
     "epmd": "erlang-base",
+    "postgres": "postgresql",
 }
 
 
@@ -226,6 +228,97 @@ class MemcachedServer(Server):
             return self.talk(b"version\r\n").startswith(b"VERSION")
         except OSError:
             return False
+
+
+class PostgresServer(Server):
+    """A PostgreSQL server with one database, which survives everything but a loss of power.
+
+    Args:
+        options: Its settings, ``max_connections=20`` for example.
+    """
+
+    def __init__(self, directory, port=None, **options):
+        super().__init__(directory, port)
+        # It refuses to run as root, and others may not enter the folders of tests.
+        self.user = "postgres" if os.getuid() == 0 else None
+        self.home = Path(tempfile.mkdtemp(prefix="dramatiq-postgres-"))
+        if self.user:
+            shutil.chown(self.home, self.user)
+        self.options = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "shared_buffers": "64MB",
+            **options,
+        }
+
+    @property
+    def program(self):
+        return find_postgres("postgres")
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def data(self):
+        return self.home / "data"
+
+    def command(self):
+        if not self.data.exists():
+            subprocess.run(
+                [
+                    *(find_postgres("initdb"), "--pgdata", self.data, "--username", "postgres"),
+                    *("--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"),
+                ],
+                user=self.user,
+                cwd=self.home,
+                check=True,
+                capture_output=True,
+                timeout=self.start_deadline_s * 3,
+            )
+        settings = (f"--{name}={value}" for name, value in self.options.items())
+        runs_as = ["setpriv", "--reuid", self.user, "--clear-groups", "--"] if self.user else []
+        return [*runs_as, self.program, "-D", str(self.data), *settings]
+
+    def is_ready(self):
+        import psycopg
+
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(self.url, connect_timeout=2).close()
+            return True
+        return False
+
+    def connect(self):
+        """Return a connection in autocommit mode."""
+        import psycopg
+
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+
+    def close(self):
+        """End it for good."""
+        self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def send(self, number):
+        # What each session is served by is a process of its own.
+        os.killpg(self.process.pid, number)
+
+    def _end(self, number):
+        if self.process is not None and number == signal.SIGKILL:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        # "Fast": without waiting for clients.
+        super()._end(signal.SIGINT if number == signal.SIGTERM else number)
+
+
+def find_postgres(name):
+    """Return the path of one of PostgreSQL's programs, which Debian keeps apart by version."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4])
+    )
+    return str(found[-1]) if found else find_program(name)
 
 
 class RabbitmqServer(Server):

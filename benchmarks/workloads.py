@@ -73,7 +73,7 @@ class Workload:
     run: Callable[[System], dict[str, float]]
     metrics: dict[str, Metric]
     roles: frozenset[str] = frozenset({"ours", "peer", "limit"})
-    stores: frozenset[str] = frozenset({"sqlite", "redis", "rabbitmq"})
+    stores: frozenset[str] = frozenset({"sqlite", "redis", "rabbitmq", "postgres"})
     setting: str = ""
 
     def fits(self, system: System) -> bool:

@@ -19,7 +19,7 @@ from .caretaker import Caretaker
 from .consumer import PostgresConsumer
 from .membership import Membership
 from .news import News
-from .statements import channel_of, insert_arguments, statements_of
+from .statements import ROWS_PER_INSERT, channel_of, insert, statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -97,14 +97,13 @@ class PostgresBroker(StoreBroker):
     def _store(self, envelopes: Sequence[Envelope]) -> None:
         if not envelopes:
             return
-        arguments = insert_arguments(envelopes, self._channel)
 
         def operation(cursor: psycopg.Cursor[Any]) -> None:
-            cursor.execute(self.sql["insert"], arguments)
+            insert(cursor, self.sql, envelopes, self._channel)
             hit("postgres.enqueue.before_commit")
 
         # One statement is a transaction of its own.
-        self.database.run(operation, in_transaction=False)
+        self.database.run(operation, in_transaction=len(envelopes) > ROWS_PER_INSERT)
 
     async def _store_async(self, envelopes: Sequence[Envelope]) -> None:
         await asyncio.to_thread(self._store, envelopes)

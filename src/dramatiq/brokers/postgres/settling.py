@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...delivery import Outcome, Settlement
 from ...failpoints import hit
 from .._store import printable
-from .statements import channel_of, insert_arguments
+from .statements import channel_of, insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,8 +106,7 @@ class Settler:
             for database, operation in each.operations:
                 assert database is self._database  # noqa: S101 (collected by this broker)
                 operation(cursor)
-        if envelopes:
-            cursor.execute(self._sql["insert"], insert_arguments(envelopes, self._channel))
+        insert(cursor, self._sql, envelopes, self._channel)
 
     def _remember_done(
         self, cursor: psycopg.Cursor[Any], settlements: Iterable[Settlement]

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from ...delivery import Envelope
 
-__all__ = ["channel_of", "insert_arguments", "statements_of"]
+__all__ = ["ROWS_PER_INSERT", "channel_of", "insert", "statements_of"]
+
+#: Most messages stored by one statement, which has to be done within its deadline.
+ROWS_PER_INSERT = 1000
 
 _TEXTS = read_folder(Path(__file__).with_name("sql"))
 
@@ -27,13 +30,24 @@ def channel_of(schema: str) -> str:
     return f"dramatiq:{schema}"
 
 
-def insert_arguments(envelopes: Sequence[Envelope], channel: str) -> dict[str, Any]:
-    """Return the arguments of the statement that stores messages."""
-    return {
-        "dids": [each.delivery_id for each in envelopes],
-        "queues": [each.message.queue_name for each in envelopes],
-        "prios": [each.priority for each in envelopes],
-        "etas": [each.eta for each in envelopes],
-        "payloads": [each.payload for each in envelopes],
-        "channel": channel,
-    }
+def insert(cursor: Any, sql: Statements, envelopes: Sequence[Envelope], channel: str) -> None:
+    """Store messages; one that is stored already is left alone.
+
+    Args:
+        cursor: Of the client library, or of another one that takes its way to name arguments; in a
+            transaction if there are more than `ROWS_PER_INSERT`.
+        sql: The statements.
+        envelopes: The messages.
+        channel: Where to tell of them.
+    """
+    for start in range(0, len(envelopes), ROWS_PER_INSERT):
+        some = envelopes[start : start + ROWS_PER_INSERT]
+        arguments = {
+            "dids": [each.delivery_id for each in some],
+            "queues": [each.message.queue_name for each in some],
+            "prios": [each.priority for each in some],
+            "etas": [each.eta for each in some],
+            "payloads": [each.payload for each in some],
+            "channel": channel,
+        }
+        cursor.execute(sql["insert"], arguments)

@@ -7,6 +7,7 @@ sends, looks or acts; consumers and the caretaker have one each besides.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import weakref
 from contextlib import contextmanager
@@ -81,9 +82,10 @@ class Database:
     """
 
     def __init__(self, url: str, schema: str) -> None:
-        if not 0 < len(schema.encode()) <= LONGEST_SCHEMA or "\0" in schema:
+        if not re.fullmatch(r"\w+", schema) or len(schema.encode()) > LONGEST_SCHEMA:
             raise ValueError(
-                f"A schema's name has 1 to {LONGEST_SCHEMA} bytes; {schema!r} has not."
+                f"A schema's name has letters, digits and underscores, 1 to {LONGEST_SCHEMA} bytes "
+                f"in all; {schema!r} has not."
             )
         self.url = url
         self.schema = schema
@@ -182,6 +184,17 @@ class Database:
                     with connection.transaction():
                         migrate(cursor, self.schema)
             self._is_checked = True
+
+    def ensure_schema(self) -> None:
+        """Make sure that the tables are there; asks the server once.
+
+        Raises:
+            BrokerConnectionError: If they are not, and cannot be made.
+        """
+        with self._lock_of_this_process():
+            is_checked = self._is_checked
+        if not is_checked:
+            self.run(lambda _: None, in_transaction=False)
 
     def migrate(self) -> tuple[int, int]:
         """Bring the tables to the newest version; return the versions before and after.

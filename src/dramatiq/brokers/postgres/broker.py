@@ -14,20 +14,23 @@ from ...errors import BrokerConnectionError, QueueJoinTimeout
 from ...failpoints import hit
 from ...flight_recorder import FlightRecorder
 from ...postgres import open_database
-from .._store import StoreBroker
+from .._store import StoreBroker, new_delivery_ids
 from .caretaker import Caretaker
 from .consumer import PostgresConsumer
+from .joining import driver_connection, joined_connection, joining, store
 from .membership import Membership
 from .news import News
 from .statements import ROWS_PER_INSERT, channel_of, insert, statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     import psycopg
 
     from ...delivery import Envelope
     from ...inspection import Inspection
+    from ...message import Message
 
 __all__ = ["PostgresBroker"]
 
@@ -75,7 +78,8 @@ class PostgresBroker(StoreBroker):
         self.database = open_database(url, schema)
         self.dead_message_ttl = dead_message_ttl
         self.sql = statements_of(schema)
-        self._channel = channel_of(schema)
+        #: Under which name others are told of what there is.
+        self.channel = channel_of(schema)
         self._reset()
 
     def _reset(self) -> None:
@@ -94,12 +98,63 @@ class PostgresBroker(StoreBroker):
 
     # -- sending
 
+    def enqueue(
+        self, message: Message[Any], *, delay: int | None = None, connection: Any = None
+    ) -> Message[Any]:
+        """Store ``message``; see `Broker.enqueue`.
+
+        Args:
+            message: The message.
+            delay: Milliseconds before which it must not run.
+            connection: A connection of the application to the same database, on which it is to be
+                stored: the message is there if and only if its transaction commits. See
+                `transaction`.
+        """
+        return self.enqueue_many([message], delay=delay, connection=connection)[0]
+
+    def enqueue_many(
+        self,
+        messages: Iterable[Message[Any]],
+        *,
+        delay: int | None = None,
+        connection: Any = None,
+    ) -> list[Message[Any]]:
+        """Store many messages in one step; all of them or, if it raises, none."""
+        joined = joined_connection(self) if connection is None else driver_connection(connection)
+        if joined is None:
+            return super().enqueue_many(messages, delay=delay)
+        ids = new_delivery_ids()
+        envelopes = [self._prepare(message, delay, next(ids)) for message in messages]
+        # So that there are tables.
+        self.database.ensure_schema()
+        store(self, joined, envelopes)
+        self._announce_stored(envelopes)
+        return [envelope.message for envelope in envelopes]
+
+    def transaction(self, connection: Any) -> AbstractContextManager[None]:
+        """Store what this thread or task sends inside on a connection of the application.
+
+        With ``with broker.transaction(connection):`` a message is there if and only if the
+        connection's transaction commits, with whatever else was written in it; workers see it from
+        then on. Ending the transaction stays the application's part. ``after_enqueue`` runs before
+        that.
+
+        Args:
+            connection: Of psycopg 3, or a ``Connection`` or ``Session`` of SQLAlchemy, or Django's
+                ``connection``; to the same database. One without a transaction, in autocommit
+                mode, commits each call at once.
+
+        Raises:
+            TypeError: If it is something else.
+        """
+        return joining(self, connection)
+
     def _store(self, envelopes: Sequence[Envelope]) -> None:
         if not envelopes:
             return
 
         def operation(cursor: psycopg.Cursor[Any]) -> None:
-            insert(cursor, self.sql, envelopes, self._channel)
+            insert(cursor, self.sql, envelopes, self.channel)
             hit("postgres.enqueue.before_commit")
 
         # One statement is a transaction of its own.

@@ -13,7 +13,6 @@ from ...logging import get_logger
 from ...postgres.link import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S
 from .._store import decode, printable
 from .settling import Settler
-from .statements import channel_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -337,7 +336,7 @@ class PostgresConsumer(Consumer):
             del self._held[message._lease]
 
     def _give_back(self, delivery_ids: Iterable[bytes]) -> None:
-        channel = channel_of(self.broker.database.schema)
+        channel = self.broker.channel
         arguments = {"dids": list(delivery_ids), "owner": self.owner}
 
         def operation(cursor: psycopg.Cursor[Any]) -> None:

@@ -20,7 +20,6 @@ from .._processes import host, is_alive
 from .._store import new_delivery_ids
 from .diagnosis import diagnose
 from .membership import LONG_SILENCE_MS, POOLED_SILENCE_MS
-from .statements import channel_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +90,10 @@ class PostgresInspection(StoreInspection):
         """Return what is worth knowing about the server."""
         return diagnose(self.broker.database)
 
+    def migrate_schema(self) -> tuple[int, int]:
+        """Bring the tables to the version of this library; make them if there are none."""
+        return self.broker.database.migrate()
+
     # -- reading
 
     def _select(self, name: str, **arguments: Any) -> list[Any]:
@@ -157,7 +160,7 @@ class PostgresInspection(StoreInspection):
 
     @property
     def _channel(self) -> str:
-        return channel_of(self.broker.database.schema)
+        return self.broker.channel
 
     def pause(self, queue_name: str) -> None:
         """Have workers take nothing more from a queue until `resume`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...delivery import Outcome, Settlement
 from ...failpoints import hit
 from .._store import printable
-from .statements import channel_of, insert
+from .statements import insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class Settler:
     def __init__(self, broker: PostgresBroker, owner: int) -> None:
         self._sql = broker.sql
         self._database = broker.database
-        self._channel = channel_of(broker.database.schema)
+        self._channel = broker.channel
         self._owner = owner
 
     def settle(

@@ -33,6 +33,7 @@ COMMANDS = {
     "purge": "drop the messages of queues for good",
     "pause": "have workers take nothing more from queues",
     "resume": "undo pause",
+    "migrate-schema": "make the tables of a broker on PostgreSQL, or bring them up to date",
     "top": "watch queues, workers and failures on a live screen",
 }
 
@@ -42,7 +43,7 @@ COMMANDS_EPILOG = "\n".join(
         "",
         "commands, when they are exactly the first word (`dramatiq run NAME` runs a module of that",
         "name; `dramatiq COMMAND --help` tells more):",
-        *(f"  {name:<9}  {what}" for name, what in COMMANDS.items()),
+        *(f"  {name:<14}  {what}" for name, what in COMMANDS.items()),
         "",
     ]
 )

@@ -29,8 +29,11 @@ COMPATIBLE_FROM = 1
 def version_of(cursor: psycopg.Cursor[Any], schema: str) -> tuple[int, int]:
     """Return the version of a schema in the database, and the oldest that can work with it."""
     table = f"{quoted(schema)}.version"
-    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (table,))
-    if cursor.fetchone() != (True,):
+    # Not to_regclass(): once we have waited for whoever makes it, that may not know it yet.
+    cursor.execute(
+        "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'version'", (schema,)
+    )
+    if cursor.fetchone() is None:
         return 0, 0
     cursor.execute(f"SELECT number, compatible_from FROM {table}".encode())  # noqa: S608 (quoted)
     number, compatible_from = cursor.fetchone() or (0, 0)
@@ -77,7 +80,8 @@ def migrate(cursor: psycopg.Cursor[Any], schema: str) -> tuple[int, int]:
         cursor.execute(f"INSERT INTO {name}.version VALUES (0, 0)".encode())  # noqa: S608 (quoted)
     statements = Statements(_TEXTS, schema)
     for version in range(before + 1, NEWEST + 1):
-        cursor.execute(statements[_FILES[version]])
+        # Without arguments and with its default cursor: only then it takes many statements.
+        cursor.connection.execute(statements[_FILES[version]])
     cursor.execute(
         f"UPDATE {name}.version SET number = %s, compatible_from = %s".encode(),  # noqa: S608
         (NEWEST, COMPATIBLE_FROM),

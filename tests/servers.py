@@ -301,14 +301,23 @@ class PostgresServer(Server):
         self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
 
+    def processes(self):
+        """Return the numbers of its processes; what serves a session is one of its own."""
+        found = [self.process.pid]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if stat.read_text().rpartition(")")[2].split()[1] == str(self.process.pid):
+                    found.append(int(stat.parent.name))
+        return found
+
     def send(self, number):
-        # What each session is served by is a process of its own.
-        os.killpg(self.process.pid, number)
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _end(self, number):
-        if self.process is not None and number == signal.SIGKILL:
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process is not None and self.process.poll() is None:
+            self.send(signal.SIGKILL if number == signal.SIGKILL else signal.SIGCONT)
         # "Fast": without waiting for clients.
         super()._end(signal.SIGINT if number == signal.SIGTERM else number)
 

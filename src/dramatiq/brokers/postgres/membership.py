@@ -33,6 +33,9 @@ LOCK_SILENCE_MS = 10_000
 LONG_SILENCE_MS = 60_000
 #: The same for one that has no lock, behind a pooler.
 POOLED_SILENCE_MS = 30_000
+#: Milliseconds after the server's start within which nobody is dead by the clock: all have to come
+#: back first.
+SERVER_GRACE_MS = 15_000
 
 
 class Reclaimed(NamedTuple):
@@ -166,7 +169,7 @@ class Membership:
         if suspect.host == self._host:
             # Of those on this machine we know better than by their beats.
             return None if is_alive(suspect.pid, suspect.started) else 0
-        if is_graceful or suspect.server_up_ms < suspect.silence_ms + LOCK_SILENCE_MS:
+        if is_graceful or suspect.server_up_ms < SERVER_GRACE_MS:
             return None
         if not suspect.has_lock:
             limit = POOLED_SILENCE_MS

@@ -155,7 +155,7 @@ class PostgresBroker(StoreBroker):
 
         def operation(cursor: psycopg.Cursor[Any]) -> None:
             insert(cursor, self.sql, envelopes, self.channel)
-            hit("postgres.enqueue.before_commit")
+            hit("postgres.enqueue.after")
 
         # One statement is a transaction of its own.
         self.database.run(operation, in_transaction=len(envelopes) > ROWS_PER_INSERT)

@@ -106,7 +106,6 @@ class Membership:
         """
         with self._lock:
             if self._owner is None:
-                hit("postgres.join.before")
                 self._owner = self._database.run(self._join)
             return self._owner
 
@@ -118,6 +117,7 @@ class Membership:
             "recorders": sorted(self._recorders),
         }
         [(owner,)] = cursor.execute(self._sql["join"], arguments).fetchall()
+        hit("postgres.join.before_commit")
         return int(owner)
 
     def disown(self, owner: int) -> None:
@@ -135,7 +135,6 @@ class Membership:
         with self._lock:
             owner, self._owner = self._owner, None
         if owner is not None:
-            hit("postgres.leave.before")
             # What still runs is not to blame: this process does not die.
             self._database.run(lambda cursor: self._strike_off(cursor, owner, blames=False))
 

@@ -29,6 +29,7 @@ PACKAGES = {
     "memcached": "memcached",
     "rabbitmq-server": "rabbitmq-server",
     "epmd": "erlang-base",
+    "pgbouncer": "pgbouncer",
     "postgres": "postgresql",
 }
 
@@ -320,6 +321,55 @@ class PostgresServer(Server):
             self.send(signal.SIGKILL if number == signal.SIGKILL else signal.SIGCONT)
         # "Fast": without waiting for clients.
         super()._end(signal.SIGINT if number == signal.SIGTERM else number)
+
+
+class PgBouncer(Server):
+    """A pooler in front of a PostgreSQL server, which gives each transaction some session of it."""
+
+    program = "pgbouncer"
+
+    def __init__(self, directory, server, port=None, **options):
+        super().__init__(directory, port)
+        self.user = server.user
+        self.home = Path(tempfile.mkdtemp(prefix="dramatiq-pgbouncer-"))
+        self.options = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": self.home / "users",
+            "pool_mode": "transaction",
+            **options,
+        }
+        lines = [f"{name} = {value}\n" for name, value in self.options.items()]
+        (self.home / "users").write_text('"postgres" ""\n')
+        (self.home / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\n{''.join(lines)}"
+        )
+        if self.user:
+            for path in (self.home, *self.home.iterdir()):
+                shutil.chown(path, self.user)
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def command(self):
+        runs_as = ["setpriv", "--reuid", self.user, "--clear-groups", "--"] if self.user else []
+        return [*runs_as, find_program(self.program), str(self.home / "pgbouncer.ini")]
+
+    def is_ready(self):
+        import psycopg
+
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(self.url, connect_timeout=2).close()
+            return True
+        return False
+
+    def close(self):
+        """End it for good."""
+        self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
 
 
 def find_postgres(name):

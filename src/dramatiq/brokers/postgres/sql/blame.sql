@@ -7,12 +7,12 @@ WITH given AS (
     SET crashes = crashes + 1, owner = NULL, state = 1,
         position = {schema}.now_ms() + CASE crashes WHEN 0 THEN first_delay ELSE next_delay END
     FROM given
-    WHERE message.did = given.did AND state = 2 AND owner = %(owner)s
+    WHERE message.did = given.did AND owner = %(owner)s
         AND crashes + 1 < %(max_crashes)s
     RETURNING message.did, message.queue, message.crashes
 ), never AS (
     DELETE FROM {schema}.messages
-    WHERE did = ANY (%(dids)s::bytea[]) AND state = 2 AND owner = %(owner)s
+    WHERE did = ANY (%(dids)s::bytea[]) AND owner = %(owner)s
         AND crashes + 1 >= %(max_crashes)s
     RETURNING did, seq, queue, prio, attempts, crashes + 1 AS crashes, payload
 ), buried AS (

@@ -4,7 +4,7 @@ WITH given AS (
         AS given (did, why, payload)
 ), gone AS (
     DELETE FROM {schema}.messages
-    WHERE did = ANY (%(dids)s::bytea[]) AND state = 2 AND owner = %(owner)s
+    WHERE did = ANY (%(dids)s::bytea[]) AND owner = %(owner)s
     RETURNING did, seq, queue, prio, attempts, crashes, payload
 )
 INSERT INTO {schema}.dead (did, seq, queue, prio, died_at, attempts, crashes, why, payload)

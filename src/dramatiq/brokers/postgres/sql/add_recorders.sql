@@ -1,1 +1,1 @@
-UPDATE {schema}.workers SET recorders = recorders || %(recorders)s::text[] WHERE id = %(owner)s
+UPDATE {schema}.workers SET recorders = recorders || %(recorders)b::text[] WHERE id = %(owner)s

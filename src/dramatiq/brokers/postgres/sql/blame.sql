@@ -1,6 +1,6 @@
 -- Take back what a dead owner was running: later, or never again if it has brought down too many.
 WITH given AS (
-    SELECT * FROM unnest(%(dids)s::bytea[], %(first)s::bigint[], %(next)s::bigint[])
+    SELECT * FROM unnest(%(dids)b::bytea[], %(first)b::bigint[], %(next)b::bigint[])
         AS given (did, first_delay, next_delay)
 ), later AS (
     UPDATE {schema}.messages AS message
@@ -12,7 +12,7 @@ WITH given AS (
     RETURNING message.did, message.queue, message.crashes
 ), never AS (
     DELETE FROM {schema}.messages
-    WHERE did = ANY (%(dids)s::bytea[]) AND owner = %(owner)s
+    WHERE did = ANY (%(dids)b::bytea[]) AND owner = %(owner)s
         AND crashes + 1 >= %(max_crashes)s
     RETURNING did, seq, queue, prio, attempts, crashes + 1 AS crashes, payload
 ), buried AS (

@@ -1,1 +1,1 @@
-SELECT did FROM {schema}.done WHERE did = ANY (%(dids)s::bytea[])
+SELECT did FROM {schema}.done WHERE did = ANY (%(dids)b::bytea[])

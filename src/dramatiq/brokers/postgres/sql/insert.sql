@@ -3,8 +3,8 @@
 WITH given AS (
     SELECT did, queue, prio, eta, payload, number
     FROM unnest(
-        %(dids)s::bytea[], %(queues)s::text[], %(prios)s::bigint[], %(etas)s::bigint[],
-        %(payloads)s::bytea[]
+        %(dids)b::bytea[], %(queues)b::text[], %(prios)b::bigint[], %(etas)b::bigint[],
+        %(payloads)b::bytea[]
     ) WITH ORDINALITY AS given (did, queue, prio, eta, payload, number)
 ), timed AS (
     SELECT *, {schema}.now_ms() AS now FROM given

@@ -1,10 +1,10 @@
 -- Move messages to the dead letters; a payload of NULL leaves it as it is.
 WITH given AS (
-    SELECT * FROM unnest(%(dids)s::bytea[], %(reasons)s::text[], %(payloads)s::bytea[])
+    SELECT * FROM unnest(%(dids)b::bytea[], %(reasons)b::text[], %(payloads)b::bytea[])
         AS given (did, why, payload)
 ), gone AS (
     DELETE FROM {schema}.messages
-    WHERE did = ANY (%(dids)s::bytea[]) AND owner = %(owner)s
+    WHERE did = ANY (%(dids)b::bytea[]) AND owner = %(owner)s
     RETURNING did, seq, queue, prio, attempts, crashes, payload
 )
 INSERT INTO {schema}.dead (did, seq, queue, prio, died_at, attempts, crashes, why, payload)

@@ -3,7 +3,7 @@
 WITH given AS (
     SELECT did, died_at, new_did, payload, number
     FROM unnest(
-        %(dids)s::bytea[], %(died)s::bigint[], %(new)s::bytea[], %(payloads)s::bytea[]
+        %(dids)b::bytea[], %(died)b::bigint[], %(new)b::bytea[], %(payloads)b::bytea[]
     ) WITH ORDINALITY AS given (did, died_at, new_did, payload, number)
 ), gone AS (
     DELETE FROM {schema}.dead AS dead USING given

@@ -89,6 +89,18 @@ def test_tables_of_a_version_that_does_not_allow_it_are_refused(broker, postgres
         broker.enqueue(message())
 
 
+def test_tables_of_version_1_are_brought_up_to_date(broker, postgres):
+    broker.inspection.migrate_schema()
+    broker.enqueue(message())
+    postgres.execute('DROP TABLE "Shop".results, "Shop".limits, "Shop".limit_events')
+    set_version(postgres, 1)
+
+    assert broker.inspection.migrate_schema() == (1, NEWEST)
+
+    assert broker.queue_counts("default").ready == 1
+    assert postgres.execute('SELECT * FROM "Shop".results').fetchall() == []
+
+
 def test_migrating_again_changes_nothing(broker):
     assert broker.inspection.migrate_schema() == (0, NEWEST)
     assert broker.inspection.migrate_schema() == (NEWEST, NEWEST)

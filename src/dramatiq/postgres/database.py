@@ -229,6 +229,14 @@ class Database:
         with self._borrow() as link:
             return link.run(operation, in_transaction=in_transaction, timeout_s=timeout_s)
 
+    def write(self, operation: Callable[[psycopg.Cursor[Any]], T]) -> T:
+        """Carry out, in a transaction of its own, what could have joined a settlement.
+
+        Raises:
+            BrokerConnectionError: If it could not be carried out.
+        """
+        return self.run(operation)
+
     @contextmanager
     def _borrow(self) -> Iterator[Link]:
         with self._lock_of_this_process():

@@ -127,8 +127,9 @@ class Database:
                 found = connection.execute("SELECT pg_backend_pid()").fetchone()
                 # A pooler makes numbers up.
                 self.is_pooled = found is None or found[0] != connection.info.backend_pid
-                if self.is_pooled:
-                    connection.prepare_threshold = None
+            if self.is_pooled:
+                # It may have been opened before another thread found that out.
+                connection.prepare_threshold = None
             self._check_schema(connection)
         except (psycopg.Error, OSError) as error:
             connection.close()

@@ -31,6 +31,7 @@ class SchemaMismatch(ConnectionFailed):
 _HINTS = {
     "25006": "it takes no writes: it is a standby, or was there a failover?",
     "25P03": "the transaction was idle for too long; was this process stopped?",
+    "26000": "a pooler has given it another session; was the pooler put in front of it just now?",
     "40": "the transaction met another one; it is tried again",
     "42501": (
         "the role may not do this. Let a role that may run `dramatiq migrate-schema`, and grant "
@@ -52,7 +53,7 @@ _HINTS = {
     "58": "it has trouble with its files. Look at its log",
 }
 #: The beginnings of the SQLSTATEs of errors that may be gone at the next try.
-_PASSING = ("08", "25006", "25P0", "40", "53", "55P03", "57", "58", "XX")
+_PASSING = ("08", "25006", "25P0", "26000", "40", "53", "55P03", "57", "58", "XX")
 #: The same for those that somebody has to do something about, while workers wait.
 _SETTINGS = ("28", "3D", "3F", "42501", "42P01", "42703")
 #: What is said about a database that is not there, or a role that may not enter.

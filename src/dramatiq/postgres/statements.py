@@ -46,8 +46,15 @@ class Statements:
     def __init__(self, texts: Mapping[str, str], schema: str) -> None:
         name = quoted(schema)
         self._statements = {
-            key: text.replace(PLACEHOLDER, name).encode() for key, text in texts.items()
+            key: _without_comments(text).replace(PLACEHOLDER, name).encode()
+            for key, text in texts.items()
         }
 
     def __getitem__(self, name: str) -> bytes:
         return self._statements[name]
+
+
+def _without_comments(text: str) -> str:
+    """Return what the server has to read, and what shows in its log and among its activities."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.lstrip().startswith("--")).strip()

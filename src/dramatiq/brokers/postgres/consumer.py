@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +79,11 @@ class PostgresConsumer(Consumer):
         self._reconcile_at = now + RECONCILE_S
         #: When something delayed will be due, as far as we know; or when to look again.
         self._promote_at = now
+        #: What was found when we looked last: the generation of the news, when there will be
+        #: something to take, and when to look again. Of no use once something was taken.
+        self._seen = -1
+        self._due_at = 0.0
+        self._look_at = 0.0
         self._is_woken = False
         self._is_struck_off = False
         broker.consumers.add(self)
@@ -85,7 +92,8 @@ class PostgresConsumer(Consumer):
 
     def __next__(self) -> MessageProxy | None:
         if len(self._held) >= self.prefetch:
-            self._wait(0, None, time.monotonic() + self.timeout / 1000)
+            # Until something is settled, which somebody else has to do.
+            threading.Event().wait(self.timeout / 1000)
             return None
         messages = self.fetch(1, self.timeout)
         return messages[0] if messages else None
@@ -139,26 +147,30 @@ class PostgresConsumer(Consumer):
             return [], []
         count = min(max_messages, MAX_BATCH)
         deadline = time.monotonic() + timeout_ms / 1000
-        # What is there and cannot be taken is in another's transaction, which may take its time.
-        shortest_s = 0.0
+        tries = 0
         while True:
             seen = self.broker.news.generation(self.queue_name)
-            settled, rows = self._transact(settlements, count)
-            for each in settlements:
-                self._forget(each.message)
-            if settlements or rows:
-                return settled, self._receive(rows) if rows else []
-            due_s = self._look()
-            if due_s is not None:
-                due_s = max(due_s, shortest_s)
-            if self._wait(seen, due_s, deadline):
+            if settlements or seen != self._seen or time.monotonic() >= self._due_at:
+                settled, rows = self._transact(settlements, count)
+                for each in settlements:
+                    self._forget(each.message)
+                self._due_at = 0.0
+                if settlements or rows:
+                    return settled, self._receive(rows) if rows else []
+                self._look(seen)
+                # What is there and cannot be taken is in another's transaction.
+                tries += 1
+                if tries > 1:
+                    self._due_at = max(self._due_at, time.monotonic() + LOCKED_POLL_S)
+            elif time.monotonic() >= self._look_at:
+                self._look(seen)
+            if self._wait(seen, deadline):
                 return [], []
-            shortest_s = LOCKED_POLL_S
 
     def wake(self) -> None:
         """Make a waiting `fetch` return."""
         self._is_woken = True
-        self.broker.news.tell(self.queue_name)
+        self.broker.news.nudge()
 
     def _refuse_if_struck_off(self) -> None:
         if self._is_struck_off:
@@ -170,8 +182,12 @@ class PostgresConsumer(Consumer):
 
     # -- waiting
 
-    def _look(self) -> float | None:
-        """Return in how many seconds there is something to take, as far as is known."""
+    def _look(self, seen: int) -> None:
+        """Find out when there will be something to take, as far as is known.
+
+        Args:
+            seen: The generation of the news before.
+        """
         arguments = {"owner": self.owner, "queue": self.queue_name}
 
         def operation(cursor: psycopg.Cursor[Any]) -> tuple[bool, int | None]:
@@ -181,16 +197,16 @@ class PostgresConsumer(Consumer):
         is_registered, due_ms = self._link.run(operation, in_transaction=False)
         self._is_struck_off = not is_registered
         self._refuse_if_struck_off()
-        due_s = None if due_ms is None else due_ms / 1000
-        if due_s is not None:
-            self._promote_at = time.monotonic() + due_s
-        return due_s
+        now = time.monotonic()
+        self._seen = seen
+        self._look_at = now + (LISTENING_POLL_S if self.broker.is_listening else DEAF_POLL_S)
+        self._due_at = math.inf
+        if due_ms is not None:
+            self._due_at = self._promote_at = now + due_ms / 1000
 
-    def _wait(self, seen: int, due_s: float | None, deadline: float) -> bool:
+    def _wait(self, seen: int, deadline: float) -> bool:
         """Wait until there may be something to take; True if it is time to return instead."""
-        poll_s = LISTENING_POLL_S if self.broker.is_listening else DEAF_POLL_S
-        remaining_s = deadline - time.monotonic()
-        wait_s = min(remaining_s, poll_s, poll_s if due_s is None else due_s)
+        wait_s = min(deadline, self._look_at, self._due_at) - time.monotonic()
         if not self._is_woken and wait_s > 0:
             self.broker.news.wait(self.queue_name, seen, wait_s, lambda: self._is_woken)
         if self._is_woken or time.monotonic() >= deadline:

@@ -67,7 +67,8 @@ class PostgresInspection(StoreInspection):
         """Return the worker processes that are registered in the database."""
         infos = []
         for row in self._select("workers"):
-            owner, where, pid, started, started_at, has_lock, is_locked, silence_ms, leased = row
+            owner, where, pid, started, started_at, *rest = row
+            has_lock, is_locked, silence_ms, beat_at, leased = rest
             if where == host():
                 lives = is_alive(pid, started)
             elif has_lock:
@@ -80,6 +81,7 @@ class PostgresInspection(StoreInspection):
                     host=where.partition(" ")[0],
                     pid=pid,
                     started_at=started_at,
+                    seen_at=beat_at,
                     is_alive=lives,
                     leased=leased,
                 )

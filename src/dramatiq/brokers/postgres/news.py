@@ -34,6 +34,11 @@ class News:
                 self._generations[queue_name] += 1
             self._changed.notify_all()
 
+    def nudge(self) -> None:
+        """Have all who wait look at their ``is_woken``."""
+        with self._changed:
+            self._changed.notify_all()
+
     def wait(
         self, queue_name: str, seen: int, timeout_s: float, is_woken: Callable[[], bool]
     ) -> None:

@@ -7,6 +7,6 @@ SELECT id, host, pid, started, started_at, has_lock,
             AND classid = '{schema}.workers'::regclass::oid
             AND objid = (id %% 2147483648)::int::oid
     ),
-    {schema}.now_ms() - beat_at,
+    {schema}.now_ms() - beat_at, beat_at,
     (SELECT count(*) FROM {schema}.messages WHERE state = 2 AND owner = workers.id)
 FROM {schema}.workers ORDER BY id

@@ -17,6 +17,7 @@ import dramatiq
 from tests.chaos.harness import open_site
 from tests.chaos.postgres_harness import PostgresSite
 from tests.chaos.program import declare
+from tests.chaos.redis_harness import IS_FULL
 from tests.chaos.test_crash_matrix import (
     CONCURRENCY,
     DEAD,
@@ -139,8 +140,10 @@ def outcomes(request, tmp_path_factory, postgres_server):
     ("step", "action"),
     [
         pytest.param(step, action, id=f"{step}-{step.role}-{action}")
-        for step in STEPS
+        for index, step in enumerate(STEPS)
         for action in step.actions
+        # Each third of them stopped, and failing: the others are as those on SQLite.
+        if IS_FULL or action == "kill" or (index + len(action)) % 3 == 0
     ],
 )
 def test_nothing_is_lost_and_only_what_was_running_runs_again(outcomes, step, action):

@@ -64,7 +64,7 @@ def test_nothing_is_lost_when_the_server_is_killed(site, server):
     print(f"seed {SEED}")
     chance = random.Random(SEED)
     workers = [site.start_worker(threads=THREADS) for _ in range(2)]
-    count = int(PER_SECOND * BETWEEN_KILLS_S * (KILLS + 1))
+    count = int(PER_SECOND * (1.5 * BETWEEN_KILLS_S * KILLS + 3))
     producer = site.start("produce", 1, count, 0, PER_SECOND)
     site.wait_until(lambda: site.ledger.count("end") > 10, "work has begun")
     resumed = []

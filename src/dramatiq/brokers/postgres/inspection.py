@@ -198,21 +198,11 @@ class PostgresInspection(StoreInspection):
 
     def _purge(self, queue_name: str, state: State) -> int:
         [(now, last)] = self._select("last_seq", queue=queue_name)
+        arguments = {"queue": queue_name, "before": now, "last": last, "count": BATCH}
         purged = 0
-        while True:
-            if state is State.DEAD:
-                moved = self._change("purge_dead", queue=queue_name, before=now, count=BATCH)
-            else:
-                moved = self._change(
-                    "purge",
-                    queue=queue_name,
-                    state=_STATES.index(state),
-                    last=last,
-                    count=BATCH,
-                )
-            if not moved:
-                return purged
+        while moved := self._change(f"purge_{state.value}", **arguments):
             purged += moved
+        return purged
 
 
 def _place(state: State, after: str | None, start: int) -> dict[str, int]:

@@ -1,4 +1,4 @@
--- Milliseconds since 1970 by the server's clock, which is the only one that counts.
+-- Milliseconds since 1970 by the server's clock.
 CREATE FUNCTION {schema}.now_ms() RETURNS bigint LANGUAGE sql VOLATILE
     AS 'SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 

@@ -66,6 +66,8 @@ def migrate(cursor: psycopg.Cursor[Any], schema: str) -> tuple[int, int]:
     """
     name = quoted(schema)
     cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"dramatiq:{schema}",))
+    # A large table takes its time.
+    cursor.execute("SET LOCAL statement_timeout = 0")
     before, _ = version_of(cursor, schema)
     if before >= NEWEST:
         return before, before

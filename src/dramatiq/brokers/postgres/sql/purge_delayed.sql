@@ -2,7 +2,7 @@
 DELETE FROM {schema}.messages
 WHERE did = ANY (ARRAY (
     SELECT did FROM {schema}.messages
-    WHERE state = %(state)s AND queue = %(queue)s AND seq <= %(last)s
+    WHERE state = 1 AND queue = %(queue)s AND seq <= %(last)s
     LIMIT %(count)s
     FOR UPDATE SKIP LOCKED
 ))

@@ -23,9 +23,11 @@ __all__ = ["Caretaker"]
 
 #: Seconds between two beats.
 BEAT_S = 2.0
-#: Seconds between two looks for dead workers, those of this machine included, and how much they
-#: vary.
-SWEEP_S = 1.0
+#: Seconds between two looks at whether the processes of this machine are there. It costs the
+#: server nothing.
+LOOK_S = 0.25
+#: Seconds between two looks for dead workers in the database, and how much they vary.
+SWEEP_S = 1.5
 SWEEP_JITTER = 0.2
 #: Seconds between two rounds of dropping what has expired.
 MAINTENANCE_S = 60.0
@@ -93,7 +95,7 @@ class Caretaker:
             if now >= self._beat_at:
                 self._beat_at = now + BEAT_S
                 self._beat()
-            if now >= self._sweep_at:
+            if now >= self._sweep_at or self._broker.membership.has_dead_sibling():
                 # Moved on first: an error here must not come back at once.
                 self._sweep_at = now + SWEEP_S * random.uniform(  # noqa: S311
                     1 - SWEEP_JITTER, 1 + SWEEP_JITTER
@@ -102,7 +104,7 @@ class Caretaker:
             if now >= self._maintain_at:
                 self._maintain_at = now + MAINTENANCE_S
                 self._broker.maintain()
-            self._session.listen(max(0.0, min(self._beat_at, self._sweep_at) - time.monotonic()))
+            self._session.listen(LOOK_S)
 
     def _beat(self) -> None:
         membership = self._broker.membership

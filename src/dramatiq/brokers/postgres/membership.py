@@ -78,6 +78,8 @@ class Membership:
         self._owner: int | None = None
         self._recorders: set[str] = set()
         self._host = host()
+        #: The other workers of this machine, as of the last sweep. Replaced, never changed.
+        self._siblings: list[Suspect] = []
 
     @property
     def current(self) -> int | None:
@@ -140,6 +142,10 @@ class Membership:
 
     # -- the others
 
+    def has_dead_sibling(self) -> bool:
+        """Tell whether a worker of this machine is gone, without asking the server."""
+        return not all(is_alive(each.pid, each.started) for each in self._siblings)
+
     def sweep(self, *, is_graceful: bool) -> int:
         """Take back what dead owners held; return how many messages that were.
 
@@ -155,9 +161,13 @@ class Membership:
             lambda cursor: cursor.execute(self._sql["suspects"], arguments).fetchall(),
             in_transaction=False,
         )
+        suspects = [Suspect._make(row) for row in rows]
+        self._siblings = [
+            each for each in suspects if each.host == self._host and each.owner != self._owner
+        ]
         return sum(
             self._reclaim(suspect, silence)
-            for suspect in map(Suspect._make, rows)
+            for suspect in suspects
             if (silence := self._judge(suspect, is_graceful=is_graceful)) is not None
         )
 

@@ -8,16 +8,23 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import time
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from .processes import cpu_seconds
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ["RabbitmqStore", "RedisStore", "SQLiteStore", "Store", "find_redis_server", "open_store"]
+__all__ = [
+    "PostgresStore",
+    "RabbitmqStore",
+    "RedisStore",
+    "SQLiteStore",
+    "Store",
+    "find_redis_server",
+    "open_store",
+]
 
 #: Seconds a server gets to start, to answer and to stop.
 SERVER_TIMEOUT_S = 20
@@ -249,6 +256,71 @@ class RabbitmqStore:
             process.wait(SERVER_TIMEOUT_S)
 
 
+class PostgresStore:
+    """A PostgreSQL server with its default settings on a free port of the loopback interface.
+
+    Args:
+        folder: Where its log will be. Its data are elsewhere: it refuses to run as root, and
+            nobody else may enter that folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        port = _free_port()
+        self.address = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        user = "postgres" if os.getuid() == 0 else None
+        self._home = Path(tempfile.mkdtemp(prefix="benchmark-postgres-"))
+        if user:
+            shutil.chown(self._home, user)
+        programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+        data = str(self._home / "data")
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"],
+            user=user,
+            cwd=self._home,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        settings = [f"-cport={port}", "-clisten_addresses=127.0.0.1", "-cunix_socket_directories="]
+        with (folder / "postgres.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [programs / "postgres", "-D", data, *settings],
+                user=user,
+                cwd=self._home,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait_for_answer(programs / "pg_isready", port)
+
+    def _wait_for_answer(self, program: Path, port: int) -> None:
+        deadline = time.monotonic() + SERVER_TIMEOUT_S
+        command = [program, "-q", "-h", "127.0.0.1", "-p", str(port)]
+        while subprocess.run(command, check=False).returncode:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.close()
+                raise TimeoutError("PostgreSQL does not answer.")
+            time.sleep(START_INTERVAL_S)
+
+    def is_free(self) -> bool:
+        """Tell that nobody can lock it."""
+        return True
+
+    def usage(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+    def commands_per_second(self, seconds: float) -> float:
+        """Refuse: it does not tell."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the server and remove its data."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(SERVER_TIMEOUT_S)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
 def _free_port() -> int:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
@@ -270,9 +342,12 @@ def find_redis_server() -> str:
 
 
 def open_store(kind: str, folder: Path) -> Store:
-    """Return a fresh store of that kind: ``sqlite``, ``redis`` or ``rabbitmq``."""
-    kinds: dict[str, type[SQLiteStore] | type[RedisStore] | type[RabbitmqStore]] = {
+    """Return a fresh store of that kind: ``sqlite``, ``redis``, ``rabbitmq`` or ``postgres``."""
+    kinds: dict[
+        str, type[SQLiteStore] | type[RedisStore] | type[RabbitmqStore] | type[PostgresStore]
+    ] = {
         "sqlite": SQLiteStore,
+        "postgres": PostgresStore,
         "rabbitmq": RabbitmqStore,
         "redis": RedisStore,
     }

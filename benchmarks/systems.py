@@ -160,6 +160,7 @@ SYSTEMS = (
         ready_line=READY_LINE,
         is_default=False,
     ),
+    System("dramatiq_postgres", "ours", "dramatiq", ready_line=READY_LINE, is_default=False),
 )
 
 
@@ -183,5 +184,5 @@ def select(names: str) -> list[System]:
         for system in SYSTEMS
         if system.name in wanted
         or (system.is_default and not wanted.isdisjoint({system.adapter, system.store}))
-        or (system.store == "rabbitmq" and system.store in wanted)
+        or (system.store in {"rabbitmq", "postgres"} and system.store in wanted)
     ]

@@ -39,6 +39,9 @@ SHORT_NAP_MS = 10
 SHORT_NAP_SLOTS = 500
 #: Messages that stay queued while `DRAINED` are drained.
 BACKLOGS = {"small": 10_000, "large": 1_000_000}
+#: Messages that are queued at first and all drained, and a tenth of them.
+QUEUED = 500_000
+TENTH = QUEUED // 10
 #: Imports per run, each beside a bare start of the interpreter.
 IMPORTS = 7
 #: Seconds to wait for all messages of a run.
@@ -74,7 +77,7 @@ class Workload:
     run: Callable[[System], dict[str, float]]
     metrics: dict[str, Metric]
     roles: frozenset[str] = frozenset({"ours", "peer", "limit"})
-    stores: frozenset[str] = frozenset({"sqlite", "redis", "rabbitmq"})
+    stores: frozenset[str] = frozenset({"sqlite", "redis", "rabbitmq", "postgres"})
     setting: str = ""
 
     def fits(self, system: System) -> bool:
@@ -148,6 +151,21 @@ def _backlog(system: System) -> dict[str, float]:
             usages[name] = _per_message(before, session.usage(pids), done)
     small, large = usages["small"], usages["large"]
     return large | {f"{key}_growth": large[key] / small[key] for key in ("cpu_us", "redis_us")}
+
+
+def _queued(system: System) -> dict[str, float]:
+    with Session(system, QUEUED) as session:
+        session.start(PROCESSES, THREADS)
+        pids = session.freeze()
+        session.step("fill", QUEUED)
+        before = session.usage(pids)
+        thaw(pids)
+        moments = sorted(session.marks.wait(QUEUED, DRAIN_TIMEOUT_S))
+        time.sleep(SETTLE_S)
+        figures = _per_message(before, session.usage(pids), QUEUED)
+    seconds = [(moments[end] - moments[end - TENTH]) / 1e9 for end in (TENTH, QUEUED - 1)]
+    total_s = (moments[-1] - moments[0]) / 1e9
+    return figures | {"rate": (QUEUED - 1) / total_s, "growth": seconds[1] / seconds[0]}
 
 
 def _results(system: System) -> dict[str, float]:
@@ -322,6 +340,15 @@ WORKLOADS = {
             "redis_us_growth": Metric("the same over 10,000 behind, Redis CPU", "×"),
         },
         stores=frozenset({"redis"}),
+    ),
+    "queued": Workload(
+        _queued,
+        {
+            "rate": Metric("drain of 500,000 no-ops", "messages/s", is_rate=True),
+            "cpu_us": Metric("drain of 500,000 no-ops, workers' CPU", "µs/message"),
+            "growth": Metric("the same, time of the last tenth over the first", "×"),
+        },
+        stores=frozenset({"postgres"}),
     ),
     "latency": Workload(
         _latency,

@@ -16,7 +16,7 @@ import pytest
 import dramatiq.broker
 import dramatiq.message
 from tests.parallel import SEED_VARIABLE, agree_on_a_seed, make_scheduler, place_of, writable
-from tests.servers import MemcachedServer, RabbitmqServer, RedisServer
+from tests.servers import MemcachedServer, PostgresServer, RabbitmqServer, RedisServer
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -101,6 +101,16 @@ def memcached_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memca
 def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitmqServer]:
     """One RabbitMQ node for all tests that do not harm it; it takes seconds to start."""
     server = RabbitmqServer(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """One PostgreSQL server for all tests that do not harm it; each has a schema of its own."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
     try:
         yield server.start()
     finally:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -36,6 +37,8 @@ PACKAGES = {
     "epmd": "erlang-base",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "pgbouncer": "pgbouncer",
+    "postgres": "postgresql",
 }
 
 
@@ -303,6 +306,155 @@ class PrometheusServer(Server):
             f"http://127.0.0.1:{self.port}/api/v1/query?{query}", timeout=10
         ) as answer:
             return json.load(answer)["data"]["result"]
+
+
+class PostgresServer(Server):
+    """A PostgreSQL server with one database, which survives everything but a loss of power.
+
+    Args:
+        options: Its settings, ``max_connections=20`` for example.
+    """
+
+    def __init__(self, directory, port=None, **options):
+        super().__init__(directory, port)
+        # It refuses to run as root, and others may not enter the folders of tests.
+        self.user = "postgres" if os.getuid() == 0 else None
+        self.home = Path(tempfile.mkdtemp(prefix="dramatiq-postgres-"))
+        if self.user:
+            shutil.chown(self.home, self.user)
+        self.options = {
+            "port": self.port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "shared_buffers": "64MB",
+            **options,
+        }
+
+    @property
+    def program(self):
+        return find_postgres("postgres")
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def data(self):
+        return self.home / "data"
+
+    def command(self):
+        if not self.data.exists():
+            subprocess.run(
+                [
+                    *(find_postgres("initdb"), "--pgdata", self.data, "--username", "postgres"),
+                    *("--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"),
+                ],
+                user=self.user,
+                cwd=self.home,
+                check=True,
+                capture_output=True,
+                timeout=self.start_deadline_s * 3,
+            )
+        settings = (f"--{name}={value}" for name, value in self.options.items())
+        runs_as = ["setpriv", "--reuid", self.user, "--clear-groups", "--"] if self.user else []
+        return [*runs_as, self.program, "-D", str(self.data), *settings]
+
+    def is_ready(self):
+        import psycopg
+
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(self.url, connect_timeout=2).close()
+            return True
+        return False
+
+    def connect(self):
+        """Return a connection in autocommit mode."""
+        import psycopg
+
+        return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
+
+    def close(self):
+        """End it for good."""
+        self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def processes(self):
+        """Return the numbers of its processes; what serves a session is one of its own."""
+        found = [self.process.pid]
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if stat.read_text().rpartition(")")[2].split()[1] == str(self.process.pid):
+                    found.append(int(stat.parent.name))
+        return found
+
+    def send(self, number):
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _end(self, number):
+        if self.process is not None and self.process.poll() is None:
+            self.send(signal.SIGKILL if number == signal.SIGKILL else signal.SIGCONT)
+        # "Fast": without waiting for clients.
+        super()._end(signal.SIGINT if number == signal.SIGTERM else number)
+
+
+class PgBouncer(Server):
+    """A pooler in front of a PostgreSQL server, which gives each transaction some session of it."""
+
+    program = "pgbouncer"
+
+    def __init__(self, directory, server, port=None, **options):
+        super().__init__(directory, port)
+        self.user = server.user
+        self.home = Path(tempfile.mkdtemp(prefix="dramatiq-pgbouncer-"))
+        self.options = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "trust",
+            "auth_file": self.home / "users",
+            "pool_mode": "transaction",
+            **options,
+        }
+        lines = [f"{name} = {value}\n" for name, value in self.options.items()]
+        (self.home / "users").write_text('"postgres" ""\n')
+        (self.home / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\n{''.join(lines)}"
+        )
+        if self.user:
+            for path in (self.home, *self.home.iterdir()):
+                shutil.chown(path, self.user)
+
+    @property
+    def url(self):
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def command(self):
+        runs_as = ["setpriv", "--reuid", self.user, "--clear-groups", "--"] if self.user else []
+        return [*runs_as, find_program(self.program), str(self.home / "pgbouncer.ini")]
+
+    def is_ready(self):
+        import psycopg
+
+        with suppress(psycopg.OperationalError):
+            psycopg.connect(self.url, connect_timeout=2).close()
+            return True
+        return False
+
+    def close(self):
+        """End it for good."""
+        self.kill()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def find_postgres(name):
+    """Return the path of one of PostgreSQL's programs, which Debian keeps apart by version."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: int(path.parts[4])
+    )
+    return str(found[-1]) if found else find_program(name)
 
 
 class RabbitmqServer(Server):

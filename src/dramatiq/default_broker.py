@@ -26,6 +26,8 @@ _BY_SCHEME = {
     "unix": ("dramatiq.brokers.redis", "RedisBroker"),
     "amqp": ("dramatiq.brokers.rabbitmq", "RabbitmqBroker"),
     "amqps": ("dramatiq.brokers.rabbitmq", "RabbitmqBroker"),
+    "postgresql": ("dramatiq.brokers.postgres", "PostgresBroker"),
+    "postgres": ("dramatiq.brokers.postgres", "PostgresBroker"),
 }
 #: The client library and the scheme of brokers that are chosen where the library is installed and
 #: nothing else was said, as in 2.x. The first that is there wins.

@@ -144,6 +144,10 @@ def make_broker(path, **options):
         from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
         broker = RabbitmqBroker(**options)
+    elif str(path).startswith("postgresql://"):
+        from dramatiq.brokers.postgres import PostgresBroker
+
+        broker = PostgresBroker(**options)
     elif "client" in options or "url" in options:
         from dramatiq.brokers.redis import RedisBroker
 

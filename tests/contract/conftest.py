@@ -47,6 +47,20 @@ def redis(redis_server):
 
 
 @pytest.fixture
+def postgres(postgres_server):
+    """A connection to the shared server, in which there is nothing of ours but empty tables."""
+    with postgres_server.connect() as connection:
+        found = connection.execute(
+            "SELECT tablename FROM pg_tables "
+            "WHERE schemaname = 'dramatiq' AND tablename <> 'version'"
+        ).fetchall()
+        if found:
+            tables = ", ".join(f"dramatiq.{name}" for (name,) in found)
+            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+        yield connection
+
+
+@pytest.fixture
 def make_broker(redis_server):
     """Makes brokers, on the shared server unless told otherwise, and closes them."""
     brokers = []

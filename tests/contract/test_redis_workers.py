@@ -13,8 +13,9 @@ import uuid
 import pytest
 
 import dramatiq
+from dramatiq.brokers import _processes
 from dramatiq.brokers.redis import caretaker, consumer
-from dramatiq.brokers.redis.membership import Sibling, _started
+from dramatiq.brokers.redis.membership import Sibling
 from dramatiq.common import current_millis
 from dramatiq.delivery import Outcome, Settlement
 from dramatiq.errors import BrokerConnectionError
@@ -197,8 +198,9 @@ def test_a_process_of_another_user_is_alive():
     # Process 1 is another user's unless the test runs as root; the child makes sure of it.
     program = (
         "import os\n"
-        "from dramatiq.brokers.redis.membership import Sibling, _started\n"
-        "siblings = Sibling('w', 1, _started(1)), Sibling('w', 1, '0')\n"
+        "from dramatiq.brokers._processes import started\n"
+        "from dramatiq.brokers.redis.membership import Sibling\n"
+        "siblings = Sibling('w', 1, started(1)), Sibling('w', 1, '0')\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
         "print(*[each.is_alive for each in siblings])\n"
     )
@@ -211,7 +213,7 @@ def test_a_process_of_another_user_is_alive():
 
 def test_a_number_that_a_new_process_has_got_does_not_stand_for_the_old_one():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = _started(child.pid)
+    started = _processes.started(child.pid)
 
     assert Sibling("w", child.pid, started).is_alive
     assert not Sibling("w", child.pid, str(int(started) - 1)).is_alive

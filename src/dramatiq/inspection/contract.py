@@ -169,6 +169,16 @@ class Inspection:
         """
         raise self._unsupported("purge")
 
+    def migrate_schema(self) -> tuple[int, int]:
+        """Bring the store's tables to the version of this library; make them if there are none.
+
+        Returns:
+            Their versions before and after; 0 for none.
+        """
+        raise InspectionNotSupported(
+            f"{type(self.broker).__name__} keeps no tables of a version: there is nothing to do."
+        )
+
     # -- workflows
 
     def workflows(

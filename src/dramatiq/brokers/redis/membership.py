@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from contextlib import suppress
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...common import current_millis, dq_name, q_name
 from ...failpoints import hit
 from ...logging import get_logger
+from .._processes import host, is_alive, started
 from .._store import decode, delay_after_crash, poison_reason
 from .layout import PARKING, Layout
 from .scanning import flat, scan_keys
@@ -45,15 +44,7 @@ class Sibling(NamedTuple):
     @property
     def is_alive(self) -> bool:
         """Whether its process is there; one that is stopped is."""
-        if self.pid == os.getpid():
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # somebody else's
-        return _started(self.pid) == self.started
+        return is_alive(self.pid, self.started)
 
 
 class Membership:
@@ -78,9 +69,9 @@ class Membership:
             recorders: The names of its flight recorders.
         """
         where = {
-            "host": _host(),
+            "host": host(),
             "pid": os.getpid(),
-            "started": _started(os.getpid()),
+            "started": started(os.getpid()),
             "queues": sorted(queue_names),
             "recorders": sorted(recorders),
         }
@@ -301,26 +292,5 @@ def _siblings(workers: Sequence[bytes]) -> Iterable[Sibling]:
     for worker, text in zip(workers[::2], workers[1::2], strict=True):
         with suppress(ValueError, TypeError, KeyError):
             where = json.loads(text)
-            if where["host"] == _host():
+            if where["host"] == host():
                 yield Sibling(worker.decode(), int(where["pid"]), str(where["started"]))
-
-
-def _host() -> str:
-    """Return a name of all processes that see the same process ids."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(parts)
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in ticks, so that its number used again is told apart."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except FileNotFoundError:
-        # Gone, or a system without that file: then its number must do.
-        return "" if not Path("/proc/self/stat").exists() else "gone"
-    state, *fields = stat.rpartition(")")[2].split()
-    # A zombie runs no more; its parent has yet to notice.
-    return "gone" if state == "Z" else fields[18]

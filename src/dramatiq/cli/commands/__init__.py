@@ -36,6 +36,7 @@ COMMANDS = {
     "resume": "undo pause",
     "workflows": "list, show, cancel or retry workflows",
     "dashboard": "serve pages that show all of this and act on it",
+    "migrate-schema": "make the tables of a broker on PostgreSQL, or bring them up to date",
     "top": "watch queues, workers and failures on a live screen",
 }
 
@@ -45,7 +46,7 @@ COMMANDS_EPILOG = "\n".join(
         "",
         "commands, when they are exactly the first word (`dramatiq run NAME` runs a module of that",
         "name; `dramatiq COMMAND --help` tells more):",
-        *(f"  {name:<9}  {what}" for name, what in COMMANDS.items()),
+        *(f"  {name:<14}  {what}" for name, what in COMMANDS.items()),
         "",
     ]
 )

@@ -28,6 +28,7 @@ _MODULES = {
     "delete": "dead_letters",
     "pause": "pausing",
     "resume": "pausing",
+    "migrate-schema": "migrate_schema",
 }
 _WORKER_COMMANDS = frozenset({"run", "worker", "dev"})
 #: What to do when the broker cannot be reached.

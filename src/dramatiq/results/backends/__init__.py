@@ -10,10 +10,11 @@ from .stub import StubBackend
 if TYPE_CHECKING:
     from .sqlite import SQLiteBackend
 
-__all__ = ["MemcachedBackend", "RedisBackend", "SQLiteBackend", "StubBackend"]
+__all__ = ["MemcachedBackend", "PostgresBackend", "RedisBackend", "SQLiteBackend", "StubBackend"]
 
 _PARTS: dict[str, tuple[str, str | None]] = {
     "MemcachedBackend": ("memcached", "memcached"),
+    "PostgresBackend": ("postgres", "postgres"),
     "RedisBackend": ("redis", "redis"),
     "SQLiteBackend": ("sqlite", None),
 }

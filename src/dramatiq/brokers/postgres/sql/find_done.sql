@@ -1,0 +1,1 @@
+SELECT did FROM {schema}.done WHERE did = ANY (%(dids)b::bytea[])

@@ -1,0 +1,1 @@
+DELETE FROM {schema}.audit WHERE id <= (SELECT max(id) FROM {schema}.audit) - %(size)s

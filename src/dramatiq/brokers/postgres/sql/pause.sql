@@ -1,0 +1,1 @@
+INSERT INTO {schema}.paused (queue) VALUES (%(queue)s) ON CONFLICT DO NOTHING

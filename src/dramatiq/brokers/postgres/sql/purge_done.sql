@@ -1,0 +1,1 @@
+DELETE FROM {schema}.done WHERE at <= {schema}.now_ms() - %(ttl)s

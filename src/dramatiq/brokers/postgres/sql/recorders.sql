@@ -1,0 +1,1 @@
+SELECT id, unnest(recorders) FROM {schema}.workers ORDER BY id

@@ -166,6 +166,10 @@ class StoreInspection(Inspection):
         """Drop what a queue holds in a state now."""
         raise NotImplementedError
 
+    def _key_of(self, lease: bytes) -> str:
+        """Return the `MessageInfo.key` of what a worker runs, from what it wrote down."""
+        return lease.decode("utf-8", "surrogateescape")
+
     def _recorders(self) -> list[tuple[str, str]]:
         """Return each registered worker with the name of a flight recorder of it."""
         raise self._unsupported("running")
@@ -265,7 +269,7 @@ class StoreInspection(Inspection):
                 each.place,
                 each.actor_name,
                 each.queue_name,
-                each.lease.decode("utf-8", "surrogateescape") or None,
+                self._key_of(each.lease) if each.lease else None,
                 now - int((time.monotonic() - each.started_at) * 1000),
             )
             for worker_id, name in self._recorders()

@@ -91,6 +91,9 @@ class PostgresInspection(StoreInspection):
             )
         return infos
 
+    def _key_of(self, lease: bytes) -> str:
+        return lease.hex()
+
     def _recorders(self) -> list[tuple[str, str]]:
         return [(str(owner), name) for owner, name in self._select("recorders")]
 

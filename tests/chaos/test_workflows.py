@@ -22,7 +22,7 @@ from tests.chaos.redis_harness import IS_FULL, SEED, show
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-WORKFLOWS, KILLS = (1000, 100) if IS_FULL else (80, 6)
+WORKFLOWS, KILLS = (1000, 100) if IS_FULL else (50, 5)
 PAUSE_S = (0.2, 0.6)
 
 

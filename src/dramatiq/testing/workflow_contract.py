@@ -59,7 +59,7 @@ class WorkflowContract:
     """Subclasses supply a fixture ``broker`` that can keep workflows."""
 
     #: How many random workflows are tried; more of them in the full chaos runs.
-    random_workflows: ClassVar[int] = 1000 if os.environ.get("DRAMATIQ_CHAOS") == "full" else 25
+    random_workflows: ClassVar[int] = 1000 if os.environ.get("DRAMATIQ_CHAOS") == "full" else 12
 
     @pytest.fixture
     def ledger(self) -> Ledger:
@@ -87,6 +87,14 @@ class WorkflowContract:
                 raise ValueError("not told yet")
             return list(given)
 
+        attempts = []
+
+        def fail_once(*given: Any) -> list[Any]:
+            attempts.append(given)
+            if len(attempts) == 1:
+                raise ValueError("once")
+            return list(given)
+
         def note(*given: Any) -> None:
             ledger.write(given)
 
@@ -105,6 +113,7 @@ class WorkflowContract:
         self.aecho: Any = declare_actor(aecho, broker=broker)
         self.fail: Any = declare_actor(fail, broker=broker, max_retries=0)
         self.fail_until_told: Any = declare_actor(fail_until_told, broker=broker, max_retries=0)
+        self.fail_once: Any = declare_actor(fail_once, broker=broker, max_retries=1, min_backoff=1)
         self.note: Any = declare_actor(note, broker=broker)
         self.split: Any = declare_actor(split, broker=broker)
         self.count_down: Any = declare_actor(count_down, broker=broker)
@@ -221,6 +230,32 @@ class WorkflowContract:
 
         with pytest.raises(WorkflowFailed, match="ActorNotFound"):
             self.result(group([unknown]) | self.echo.message())
+
+    def test_a_message_that_dies_without_failing_fails_its_workflow(self, broker: Broker) -> None:
+        """Fail when it has brought down too many processes, for example."""
+        later = self.echo.message().copy(options={"delay": 60_000})
+        composed = group([later]) | self.echo.message()
+        composed.run()
+        [info] = broker.inspection.workflows()[0]
+        dead = later.copy(options={"workflow": [info.workflow_id, "0.0", 0]})
+
+        broker.tell_workflows_of_dead([dead], "poison: 3 processes died while they ran it")
+
+        with pytest.raises(WorkflowFailed, match="poison"):
+            composed.get_result(block=True, timeout=PATIENCE)
+
+    def test_a_skipped_message_fails_its_workflow(self, broker: Broker) -> None:
+        """Fail when it is too old to run."""
+        old = self.echo.message().copy(options={"max_age": 1}, message_timestamp=1)
+
+        with pytest.raises(WorkflowFailed, match="age limit"):
+            self.result(group([old]) | self.echo.message())
+
+    def test_a_retried_message_is_waited_for(self) -> None:
+        """Go on when it succeeds at last."""
+        composed = group([self.fail_once.message(1)]) | self.echo.message()
+
+        assert [[[1]]] == self.result(composed)
 
     def test_a_message_that_cannot_be_sent_fails_its_workflow(
         self, broker: Broker, ledger: Ledger

@@ -32,10 +32,11 @@ from tests.rabbitmq import delete_queues
 #: Milliseconds for one workflow, and seconds for all that may be left of them.
 PATIENCE = 30_000
 #: How often workers are killed, and how many workflows run side by side then.
-ROUNDS, SIDE_BY_SIDE = (100, 30) if IS_FULL else (3, 12)
+ROUNDS, SIDE_BY_SIDE = (100, 30) if IS_FULL else (4, 12)
 BROKERS = ["rabbitmq", "sqlite", "redis"] if IS_FULL else ["rabbitmq"]
-#: Most kills of a round: a message that dies with three processes is given up.
-KILLS = 2
+#: Kills of a round: a message that dies with two processes waits for ten seconds and more, one that
+#: dies with three is given up.
+KILLS = 2 if IS_FULL else 1
 #: Seconds before each of them, at least and at most.
 PAUSE_S = (0.05, 0.4)
 

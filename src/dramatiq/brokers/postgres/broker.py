@@ -52,7 +52,7 @@ class PostgresBroker(StoreBroker):
     die are noticed within two seconds by others on the same machine, within twelve by those on
     other machines, and what they held runs elsewhere.
 
-    PostgreSQL 12 or newer. The tables are made when there are none; `dramatiq migrate-schema`
+    PostgreSQL 14 or newer. The tables are made when there are none; `dramatiq migrate-schema`
     brings those of an older version up to date.
 
     Args:

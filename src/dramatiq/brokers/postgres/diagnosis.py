@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["diagnose", "judge"]
 
 #: The oldest server that the statements are made for.
-OLDEST_VERSION = 120_000
+OLDEST_VERSION = 140_000
 #: Share of the connections that may be in use before the next processes may find none.
 MANY_CONNECTIONS = 0.8
 #: Seconds that a transaction may be open before dead rows pile up behind it.
@@ -67,7 +67,7 @@ def judge(facts: Mapping[str, Any], skew_ms: float) -> list[Finding]:
 def _version(facts: Mapping[str, Any]) -> Iterator[Finding]:
     text = f"PostgreSQL {facts['version']}"
     if facts["number"] < OLDEST_VERSION:
-        yield Finding(Level.PROBLEM, f"{text} is too old: 12 or newer is needed.")
+        yield Finding(Level.PROBLEM, f"{text} is too old: 14 or newer is needed.")
     else:
         yield Finding(Level.OK, text)
 

@@ -21,7 +21,6 @@ CREATE TABLE {schema}.messages (
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_threshold = 1000,
-    autovacuum_vacuum_insert_scale_factor = 1,
     autovacuum_vacuum_cost_delay = 0,
     toast.autovacuum_vacuum_scale_factor = 0.01,
     toast.autovacuum_vacuum_cost_delay = 0

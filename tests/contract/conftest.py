@@ -54,9 +54,11 @@ def postgres(postgres_server):
             "SELECT tablename FROM pg_tables "
             "WHERE schemaname = 'dramatiq' AND tablename <> 'version'"
         ).fetchall()
+        # Truncating would make new files, which takes longer than most tests.
+        for (name,) in found:
+            connection.execute(f"DELETE FROM dramatiq.{name}")  # noqa: S608
         if found:
-            tables = ", ".join(f"dramatiq.{name}" for (name,) in found)
-            connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+            connection.execute("ALTER TABLE dramatiq.messages ALTER seq RESTART")
         yield connection
 
 

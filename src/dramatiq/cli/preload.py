@@ -24,10 +24,20 @@ if TYPE_CHECKING:
 ON_CONNECTING = {
     "redis": ("email.parser", "encodings.idna", "hmac", "secrets"),
     "sqlite": (),
+    "postgres": ("encodings.idna",),
 }
 
+#: The client library of those that need one.
+CLIENTS = {"redis": "redis", "postgres": "psycopg"}
+
 #: The same by the scheme of a broker's URL.
-SCHEMES = {"redis": "redis", "rediss": "redis", "sqlite": "sqlite"}
+SCHEMES = {
+    "redis": "redis",
+    "rediss": "redis",
+    "sqlite": "sqlite",
+    "postgresql": "postgres",
+    "postgres": "postgres",
+}
 
 
 def preload(args: argparse.Namespace) -> None:
@@ -56,7 +66,7 @@ def _likely_broker(text: str) -> str | None:
     else:
         # Without a hint as a broker is chosen where none is set.
         name = next((each for each in ON_CONNECTING if each in text), "redis")
-    return None if name == "redis" and not _is_installed(name) else name
+    return None if name in CLIENTS and not _is_installed(CLIENTS[name]) else name
 
 
 def _text_of(module_name: str) -> str:

@@ -81,7 +81,7 @@ def test_a_typo_in_a_command_is_taken_for_a_module_and_suggested(write_module, r
 def test_dev_runs_one_process_on_the_embedded_broker_and_tells_what_to_do(write_module, run):
     write_module("app", EMBEDDED, preamble="")
 
-    program = run("dev", "app").wait_until_ready()
+    program = run("dev", "app", "--no-dashboard").wait_until_ready()
 
     program.wait_for("dramatiq enqueue app add LEFT RIGHT")
     assert "1 process x 8 threads" in program.output
@@ -95,7 +95,7 @@ def test_dev_runs_one_process_on_the_embedded_broker_and_tells_what_to_do(write_
 def test_dev_tells_the_same_after_a_reload(write_module, run):
     write_module("app", EMBEDDED, preamble="")
 
-    program = run("dev", "app").wait_until_ready()
+    program = run("dev", "app", "--no-dashboard").wait_until_ready()
     program.send(signal.SIGHUP).wait_until_ready(2).wait_for("send a message: ", 2)
 
     lines = [line for line in program.output.splitlines() if "send a message: " in line]
@@ -107,7 +107,7 @@ def test_dev_tells_the_same_after_a_reload(write_module, run):
 def test_dev_keeps_to_the_broker_that_was_chosen_and_to_options(write_module, run):
     write_module("app", "@dramatiq.actor\ndef work(): pass")
 
-    program = run("dev", "app", "-t", "3").wait_until_ready()
+    program = run("dev", "app", "--no-dashboard", "-t", "3").wait_until_ready()
 
     program.wait_for("send a message: dramatiq enqueue app work\n")
     assert "1 process x 3 threads" in program.output
@@ -117,7 +117,7 @@ def test_dev_keeps_to_the_broker_that_was_chosen_and_to_options(write_module, ru
 
 def test_a_message_is_sent_and_its_result_waited_for(write_module, run, command):
     write_module("app", EMBEDDED, preamble="")
-    program = run("dev", "app").wait_until_ready()
+    program = run("dev", "app", "--no-dashboard").wait_until_ready()
 
     done = command("enqueue", "app", "add", "19", "-k", "right=23", "--wait")
     failed = command("enqueue", "app", "fail", "--wait")

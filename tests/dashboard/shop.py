@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import dramatiq
+from dramatiq import group, pipeline
 from dramatiq.common import current_millis
 from dramatiq.history import Attempt, AttemptOutcome, History
 from dramatiq.inspection import AuditEntry, Selection, State
@@ -61,13 +62,29 @@ class Shop:
             resize.send(f"{site}/logo.png")
             self.may_end.wait(600)
 
+        self.declare_steps(actor)
         if self.is_hostile:
 
             @actor(queue_name="mail", actor_name=SCRIPT, max_retries=0)
             def hostile(text):
                 raise ValueError(text)
 
+            actor(queue_name="books", actor_name=f"{SCRIPT} 2", max_retries=0)(hostile.fn)
+
         self.actors = self.broker.actors
+
+    def declare_steps(self, actor):
+        """Declare what workflows are made of."""
+
+        @actor(queue_name="books", max_retries=0)
+        def count_sales(*days):
+            if "Sunday" in days and not self.is_mended:
+                raise ValueError("the shop is closed on Sundays")
+            return 7
+
+        @actor(queue_name="books")
+        def send_report(*sales):
+            pass
 
     @property
     def inspection(self):
@@ -89,6 +106,7 @@ class Shop:
         send("crawl").send("https://shop.example.com")
         wait_until(lambda: len(self.inspection.running()) == 1)
         self.inspection.pause("images")
+        self.start_workflows()
         done = (("requeue", "dead letters of queue mail", 4), ("pause", "queue images", None))
         for verb, what, count in done:
             self.inspection.note(AuditEntry(current_millis(), "ada", verb, what, count))
@@ -96,6 +114,31 @@ class Shop:
             send("resize").send(f"pictures/later-{number}.jpg")
         send("send_invoice").send_with_options(args=(99,), delay=3_600_000)
         wait_until(self.history.flush)
+
+    def start_workflows(self):
+        """Have a workflow that is done, one that failed and one that runs."""
+        sales, report = self.actors["count_sales"].message, self.actors["send_report"].message
+
+        def run(*steps):
+            pipeline(steps, broker=self.broker).run()
+
+        def of(*days, **options):
+            return group(map(sales, days), broker=self.broker, **options)
+
+        week = ("Monday", "Tuesday", "Friday")
+        run(of(*week), report())
+        later = sales("Thursday").copy(options={"delay": 3_600_000})
+        run(sales("Monday"), group([of(*week * 5), later], broker=self.broker), report())
+        last = [sales("Saturday"), sales("Sunday")]
+        if self.is_hostile:
+            last.append(self.actors[f"{SCRIPT} 2"].message(SCRIPT))
+        closed = of("Saturday", "Sunday", failure="ignore")
+        doomed = group([of(*week), group(last, broker=self.broker)], broker=self.broker)
+        run(closed, doomed, report())
+        wait_until(lambda: self.states_of_workflows() == {"done", "failed", "running"})
+
+    def states_of_workflows(self):
+        return {flow.state.value for flow in self.inspection.workflows()[0]}
 
     def count_dead(self, **fields):
         return self.inspection.count_dead(Selection(**fields))

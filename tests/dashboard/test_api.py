@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import dramatiq
+from dramatiq import group
 from dramatiq.dashboard import api
 from dramatiq.dashboard.rendering import STATIC
 from dramatiq.history import History
@@ -74,7 +75,14 @@ def test_answers_are_as_they_are_described(each_broker, bury, visit):
         done = other.send()
         wait_until(lambda: history.flush() and each_broker.history.of_message(done.message_id))
         client = visit(each_broker)
-        names = {"name": "mail", "message_id": dead.message_id}
+        dramatiq.set_broker(each_broker)
+        (group([other.message()]) | other.message()).run()
+        [flow], _ = each_broker.inspection.workflows()
+        names = {
+            "name": "mail",
+            "message_id": dead.message_id,
+            "workflow_id": flow.workflow_id,
+        }
         client.post(f"{api.ROOT}/queues/mail/pause")
 
         for path, methods in DESCRIBED["paths"].items():

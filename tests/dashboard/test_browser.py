@@ -93,6 +93,7 @@ def pages_of(shop):
     """Return the address of each page, by the name of its picture."""
     letter = shop.dead(actor_name="send_invoice")[0]
     one = f"?queue={letter.queue_name}&key={letter.key}"
+    flows = {flow.state.value: flow.workflow_id for flow in shop.inspection.workflows()[0]}
     return {
         "overview": "",
         "queues": "queues",
@@ -103,6 +104,10 @@ def pages_of(shop):
         "message": f"messages/{letter.message.message_id}{one}",
         "failures": "failures",
         "confirm": f"failures/confirm?action=requeue&error=TimeoutError&until={letter.died_at}",
+        "workflows": "workflows",
+        "workflow": f"workflows/{flows['failed']}",
+        "workflow-table": f"workflows/{flows['running']}?view=table",
+        "workflow-mermaid": f"workflows/{flows['done']}?view=mermaid",
         "actors": "actors",
         "workers": "workers",
         "audit": "audit",
@@ -279,6 +284,27 @@ def test_a_queue_is_purged_through_a_dialog(page, shop):
 
     expect(page.get_by_text(f"{ready} messages of queue images were dropped")).to_be_visible()
     assert shop.inspection.queue("images").counts.ready == 0
+
+
+def test_workflows_are_mended_and_cancelled(page, shop):
+    flows = {flow.state.value: flow for flow in shop.inspection.workflows()[0]}
+    failed, running = flows["failed"], flows["running"]
+    page.goto(f"workflows/{failed.workflow_id}")
+    expect(page.get_by_role("link", name="send_report")).to_be_visible()
+    expect(page.locator(".node-name").filter(has_text="<script>").first).to_be_visible()
+
+    page.get_by_role("link", name="Show as table").click()
+    shop.is_mended = True
+    page.get_by_role("button", name="Retry part 0.1.1.1", exact=True).click()
+    expect(page.get_by_text("1 message started again")).to_be_visible()
+    wait_until(lambda: shop.inspection.workflow(failed.workflow_id).done == failed.done + 1)
+    page.goto(f"workflows/{running.workflow_id}")
+    page.get_by_role("button", name="Cancel the workflow").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled")
+
+    page.get_by_role("link", name="Audit log").click()
+    expect(page.get_by_role("row").nth(1)).to_contain_text(f"workflow {running.workflow_id}")
+    expect(page.get_by_role("row").nth(2)).to_contain_text("part 0.1.1.1 of workflow")
 
 
 @on_one_store

@@ -15,7 +15,17 @@ from dramatiq.inspection import Selection, State
 from dramatiq.testing.waiting import wait_until
 from tests.dashboard.shop import SCRIPT
 
-PATHS = ["/", "/queues", "/messages", "/failures", "/actors", "/workers", "/audit", "/settings"]
+PATHS = [
+    "/",
+    "/queues",
+    "/messages",
+    "/failures",
+    "/workflows",
+    "/actors",
+    "/workers",
+    "/audit",
+    "/settings",
+]
 
 
 def links_of(html):

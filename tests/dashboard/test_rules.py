@@ -7,6 +7,8 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
+import dramatiq
+from dramatiq import group
 from dramatiq.dashboard import (
     ALL,
     NONE,
@@ -35,6 +37,11 @@ ACTIONS = [
     ("/messages/act", {"only": "delete mail:1"}, "delete"),
     ("/failures/act", {"action": "requeue", "until": "9999999999999", "count": "1"}, "retry"),
     ("/failures/act", {"action": "delete", "until": "9999999999999", "count": "1"}, "delete"),
+    ("/workflows/flow-1/cancel", {}, "cancel_workflow"),
+    ("/workflows/flow-1/cancel", {"node": "0.0"}, "cancel_workflow"),
+    ("/workflows/flow-1/retry", {}, "retry_workflow"),
+    ("/api/v1/workflows/flow-1/cancel", {}, "cancel_workflow"),
+    ("/api/v1/workflows/flow-1/retry", {}, "retry_workflow"),
     ("/api/v1/queues/mail/pause", {}, "pause_queue"),
     ("/api/v1/queues/mail/resume", {}, "pause_queue"),
     ("/api/v1/queues/mail/purge", {"state": "ready", "count": "1"}, "purge_queue"),
@@ -44,16 +51,21 @@ ACTIONS = [
 
 
 @pytest.fixture
-def stocked(broker, bury):
-    """The broker with a dead letter and a message that is ready."""
+def stocked(broker, bury, monkeypatch):
+    """The broker with a dead letter, a message that is ready and a workflow that runs."""
     bury(broker, "ValueError: broken", args=("anything",))
     broker.actors["work"].send("ready")
+    monkeypatch.setattr("dramatiq.workflows.engine.generate_unique_id", lambda: "flow-1")
+    step = dramatiq.actor(broker=broker, actor_name="step", queue_name="flows")(print)
+    dramatiq.set_broker(broker)
+    (group([step.message(), step.message()]) | step.message()).run()
     return broker
 
 
 def state_of(broker):
     info = broker.inspection.queue("mail")
-    return info.is_paused, info.counts
+    tree = broker.inspection.workflow_tree("flow-1")
+    return info.is_paused, info.counts, broker.inspection.workflow("flow-1"), tree
 
 
 # -- being let in
@@ -127,9 +139,11 @@ def test_who_may_only_look_changes_nothing(stocked, visit, verbs):
 
     assert {answer.status_code for answer in answers} == {403}
     assert state_of(stocked) == before
-    for page in ("/queues", "/messages?state=dead", "/failures"):
+    pages = ("/queues", "/messages?state=dead", "/failures", "/workflows/flow-1?view=table")
+    for page in pages:
         offered = re.findall(
-            r"<button[^>]*name=\"(?:only|action)\"|/pause|/purge", client.get(page).text
+            r"<button[^>]*name=\"(?:only|action)\"|/pause|/purge|/cancel|/retry",
+            client.get(page).text,
         )
         assert offered == []
 
@@ -230,9 +244,15 @@ def test_nothing_inline_may_run(visit, path):
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "/api/" not in page.path])
-def test_no_page_has_anything_inline(stocked, visit, page):
-    html = visit().get(page.path).text
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(page.path for page in PAGES if "/api/" not in page.path),
+        *(f"/workflows/flow-1?view={view}" for view in ("graph", "table", "mermaid")),
+    ],
+)
+def test_no_page_has_anything_inline(stocked, visit, path):
+    html = visit().get(path).text
 
     assert re.findall(r"\sstyle=|<style|\son\w+=|javascript:", html) == []
     assert re.findall(r"<script(?![^>]*\ssrc=)[^>]*>", html) == []

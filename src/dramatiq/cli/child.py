@@ -169,6 +169,10 @@ def _boot(
     broker.emit_after("process_boot")
     for module_name in getattr(args, "modules", ()):
         import_object(module_name)
+    if getattr(args, "history", False):
+        from .recording import keep_history  # for `dev` alone
+
+        keep_history(broker)
 
     queues = getattr(args, "queues", None)
     excluded = getattr(args, "exclude_queues", None)

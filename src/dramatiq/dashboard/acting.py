@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..common import current_millis
 from ..inspection import AuditEntry, InspectionNotSupported, Selection, State
 from ..logging import get_logger
+from .workflows import keeper_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,6 +30,8 @@ VERB_OF = {
     "purge": "purge_queue",
     "requeue": "retry",
     "delete": "delete",
+    "cancel": "cancel_workflow",
+    "retry": "retry_workflow",
 }
 
 
@@ -105,6 +108,33 @@ class Actions:
         self._note(action, describe(selection), moved)
         return moved
 
+    def cancel_workflow(self, workflow_id: str, node_id: str | None) -> bool:
+        """Cancel a workflow or a part of it; False if that does not run.
+
+        Raises:
+            ValueError: If it has no such part.
+        """
+        self.require("cancel")
+        is_cancelled = keeper_of(self._desk).cancel_workflow(workflow_id, node_id)
+        if is_cancelled:
+            self._note("cancel", _part(workflow_id, node_id))
+        return is_cancelled
+
+    def retry_workflow(self, workflow_id: str, node_id: str | None) -> int | None:
+        """Have what failed or was cancelled run again; return how many messages do.
+
+        Returns:
+            None if there is no such workflow.
+
+        Raises:
+            ValueError: If it has no such part.
+        """
+        self.require("retry")
+        count = keeper_of(self._desk).retry_workflow(workflow_id, node_id)
+        if count is not None:
+            self._note("retry", _part(workflow_id, node_id), count)
+        return count
+
     def _note(self, verb: str, what: str, count: int | None = None) -> None:
         entry = AuditEntry(current_millis(), self._visitor.name, verb, what, count)
         self.logger.info(
@@ -149,6 +179,10 @@ class Confirmation:
             raise Unconfirmed(
                 f"Nothing was done: type {self.count} to confirm that you mean so many messages."
             )
+
+
+def _part(workflow_id: str, node_id: str | None) -> str:
+    return f"part {node_id} of workflow {workflow_id}" if node_id else f"workflow {workflow_id}"
 
 
 def describe(selection: Selection) -> str:

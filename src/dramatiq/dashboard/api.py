@@ -17,6 +17,7 @@ from .desk import HISTORY_IS_OFF, ask
 from .messages import course_of, find, finished_page, message_page, selection_of, show
 from .rendering import STATIC
 from .views.page import Page
+from .workflows import detail, workflow_page
 
 if TYPE_CHECKING:
     from .visit import Visit
@@ -112,6 +113,38 @@ def audit(visit: Visit) -> Response:
     return _json({"entries": asking.audit(visit.desk)})
 
 
+def workflows(visit: Visit) -> Response:
+    """Return a page of workflows."""
+    return _json(workflow_page(visit.desk, visit.query.get("cursor")))
+
+
+def workflow(visit: Visit) -> Response:
+    """Return all about one workflow, or about a part of it."""
+    workflow_id = visit.request.path_params["workflow_id"]
+    found = detail(visit.desk, workflow_id, visit.query.get("node"))
+    if found is None:
+        return _no_workflow(workflow_id)
+    return _json(found)
+
+
+def cancel_workflow(visit: Visit) -> Response:
+    """Cancel a workflow or a part of it."""
+    workflow_id = visit.request.path_params["workflow_id"]
+    is_cancelled = visit.actions.cancel_workflow(workflow_id, visit.form.get("node") or None)
+    return _json({"is_cancelled": is_cancelled})
+
+
+def retry_workflow(visit: Visit) -> Response:
+    """Have what failed or was cancelled run again."""
+    workflow_id = visit.request.path_params["workflow_id"]
+    count = visit.actions.retry_workflow(workflow_id, visit.form.get("node") or None)
+    return _no_workflow(workflow_id) if count is None else _json({"count": count})
+
+
+def _no_workflow(workflow_id: str) -> Response:
+    return _json({"error": f"No workflow {workflow_id!r} or no such part of it is known."}, 404)
+
+
 def pause(visit: Visit) -> Response:
     """Pause a queue."""
     visit.actions.set_paused(visit.request.path_params["name"], is_paused=True)
@@ -164,6 +197,10 @@ PAGES = [
     Page(f"{ROOT}/failures/count", count_failures),
     Page(f"{ROOT}/failures/requeue", requeue, "POST"),
     Page(f"{ROOT}/failures/delete", delete, "POST"),
+    Page(f"{ROOT}/workflows", workflows),
+    Page(f"{ROOT}/workflows/{{workflow_id}}", workflow),
+    Page(f"{ROOT}/workflows/{{workflow_id}}/cancel", cancel_workflow, "POST"),
+    Page(f"{ROOT}/workflows/{{workflow_id}}/retry", retry_workflow, "POST"),
     Page(f"{ROOT}/actors", actors),
     Page(f"{ROOT}/workers", workers),
     Page(f"{ROOT}/audit", audit),

@@ -10,6 +10,7 @@ from ..inspection import InspectionNotSupported, Selection, State
 from .desk import HISTORY_IS_OFF, ask
 from .formats import shorten
 from .redaction import HIDDEN
+from .workflows import place_of
 
 if TYPE_CHECKING:
     from ..history import Attempt
@@ -114,13 +115,14 @@ def show(desk: Desk, info: MessageInfo, *, sees_args: bool) -> dict[str, Any]:
     message = info.message
     values = summary(desk, info, sees_args=sees_args)
     values |= {"arguments": None, "options": {}, "traceback": None, "python": None, "payload": None}
-    values["failed_at"] = None
+    values["failed_at"] = values["workflow"] = None
     if message is None:
         values["payload"] = info.payload.decode(errors="backslashreplace") if sees_args else HIDDEN
         return values
     traceback = message.options.get("traceback")
     values["options"] = _jsonable(desk.redactor.options(message, may_see=sees_args))
     values["traceback"] = None if traceback is None else str(traceback)
+    values["workflow"] = place_of(message)
     failed_at = message.options.get("requeue_timestamp")
     values["failed_at"] = failed_at if isinstance(failed_at, int) else None
     if sees_args:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
+import threading
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -16,6 +18,7 @@ from .app import DashboardApp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import uvicorn
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
@@ -83,6 +86,7 @@ def serve(
     port: int,
     verbs: frozenset[str],
     tell: Callable[[str], object],
+    until: int | None = None,
     **options: Any,
 ) -> None:
     """Serve the dashboard until it is interrupted.
@@ -93,6 +97,7 @@ def serve(
         port: The port.
         verbs: What visitors may do.
         tell: Called with each link.
+        until: A file descriptor; serving ends when whoever has its other end is gone.
         options: See `DashboardApp`.
 
     Raises:
@@ -112,8 +117,17 @@ def serve(
     listener = config.bind_socket()
     listener.listen()
     link.renew()
+    server = uvicorn.Server(config)
+    if until is not None:
+        threading.Thread(target=_end_with, args=(until, server), daemon=True).start()
     with listener:
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
+
+
+def _end_with(until: int, server: uvicorn.Server) -> None:
+    while os.read(until, 4096):
+        pass
+    server.should_exit = True
 
 
 def is_loopback(host: str) -> bool:

@@ -195,14 +195,24 @@ class Inspection:
         """Return the figures of one workflow; None if it is not there (any more)."""
         return self._care().info(workflow_id)
 
-    def workflow_tree(self, workflow_id: str, *, shown: int = 100) -> WorkflowNode | None:
+    def workflow_tree(
+        self,
+        workflow_id: str,
+        *,
+        node_id: str = "0",
+        shown: int = 100,
+        limit: int | None = None,
+    ) -> WorkflowNode | None:
         """Return what a workflow is made of; None if it is not there (any more).
 
         Args:
             workflow_id: The workflow.
+            node_id: The group or chain to begin with; by default the whole.
             shown: Most children of one group or chain that are returned.
+            limit: About how many nodes are returned in all, shared out evenly among groups and
+                chains; None for any number.
         """
-        return self._care().tree(workflow_id, shown=shown)
+        return self._care().tree(workflow_id, node_id, shown=shown, limit=limit)
 
     def cancel_workflow(self, workflow_id: str, node_id: str | None = None) -> bool:
         """Cancel a workflow; False if it is not running.

@@ -352,6 +352,43 @@ class WorkflowContract:
         assert ["done", "tolerated"] == [child.state for child in inner.children]
         assert ("echo", "done", "0.1") == (last.actor_name, last.state, last.node_id)
 
+    def test_a_tree_can_be_cut_short_and_begin_anywhere(self, broker: Broker) -> None:
+        """Share the nodes out among groups, and tell how many children there are."""
+        rows = [group([self.echo.message(number)] * 6) for number in range(2)]
+        self.result(group([*rows, self.echo.message()]) | self.echo.message())
+        [info] = broker.inspection.workflows()[0]
+        inspection = broker.inspection
+
+        whole = inspection.workflow_tree(info.workflow_id, limit=9)
+        part = inspection.workflow_tree(info.workflow_id, node_id="0.0.1", shown=3)
+
+        assert whole is not None
+        assert part is not None
+        assert 9 == whole.count_below()
+        first, second, single = whole.children[0].children
+        assert [(2, 6, 6), (2, 6, 6)] == [
+            (len(each.children), each.size, each.settled) for each in (first, second)
+        ]
+        assert ("message", []) == (single.kind, single.children)
+        assert ("0.0.1", 3, 6) == (part.node_id, len(part.children), part.size)
+        assert inspection.workflow_tree(info.workflow_id, node_id="0.1") is None
+
+    def test_a_part_that_is_not_there_is_refused(self, broker: Broker) -> None:
+        """Change nothing then."""
+        later = self.echo.message(1).copy(options={"delay": 60_000})
+        (group([later]) | self.echo.message()).run()
+        [info] = broker.inspection.workflows()[0]
+        inspection = broker.inspection
+
+        for node_id in ("0.7", "0.0.7", "odd", "0.x"):
+            with pytest.raises(ValueError, match="node"):
+                inspection.cancel_workflow(info.workflow_id, node_id)
+            with pytest.raises(ValueError, match="node"):
+                inspection.retry_workflow(info.workflow_id, node_id)
+
+        assert broker.workflows.store.cancelled() == set()
+        assert inspection.workflow(info.workflow_id) == info
+
     def test_what_is_not_there_is_told(self, broker: Broker) -> None:
         """Return None."""
         inspection = broker.inspection

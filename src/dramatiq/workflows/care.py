@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ..common import q_name
@@ -60,12 +61,22 @@ class Care:
             error=None if error is None else decode(error),
         )
 
-    def tree(self, flow: str, frame: str = ROOT, *, shown: int = SHOWN) -> WorkflowNode | None:
-        """Return what a workflow is made of; None if it is not there."""
+    def tree(
+        self, flow: str, frame: str = ROOT, *, shown: int = SHOWN, limit: int | None = None
+    ) -> WorkflowNode | None:
+        """Return what a workflow or a part of it is made of; None if it is not there.
+
+        Args:
+            flow: The workflow.
+            frame: The chain or group to begin with.
+            shown: Most children of one frame.
+            limit: Most nodes in all; None for any number.
+        """
         head = self._reader.head(flow, frame)
         if head is None:
             return None
-        return self._frame(flow, frame, head, self._state_of(flow, frame), shown)
+        limit = sys.maxsize if limit is None else limit
+        return self._frame(flow, frame, head, self._state_of(flow, frame), shown, limit)
 
     def _state_of(self, flow: str, frame: str) -> str:
         place = parent_of(frame)
@@ -75,35 +86,67 @@ class Care:
         parent, index = place
         return _state(self._reader.raw(flow, parent, index, 1)[0], has_started=True)
 
-    def _frame(self, flow: str, frame: str, head: Head, state: str, shown: int) -> WorkflowNode:
+    def _frame(
+        self, flow: str, frame: str, head: Head, state: str, shown: int, limit: int
+    ) -> WorkflowNode:
         size = self._reader.size(flow, frame, head)
-        children = list(self._children(flow, frame, head, min(size, shown), shown))
-        kind = "chain" if head.is_chain else "group"
-        return WorkflowNode(frame, kind, state, size=size, children=children)
+        settled, failed = self._progress(flow, frame, head, state, size)
+        count = min(size, shown, max(limit, 0))
+        return WorkflowNode(
+            frame,
+            "chain" if head.is_chain else "group",
+            state,
+            size=size,
+            settled=settled,
+            failed=failed,
+            children=self._children(flow, frame, head, count, shown, limit) if count else [],
+        )
+
+    def _progress(
+        self, flow: str, frame: str, head: Head, state: str, size: int
+    ) -> tuple[int, int]:
+        """Return how many children let the frame go on, and how many have failed."""
+        names = (f"{frame}:pos", f"{frame}:left", f"{frame}:bad")
+        position, left, failed = self._reader.fields(flow, *names)
+        if state == "done":
+            settled = size
+        elif head.is_chain:
+            settled = max(int(position or 0), 0)
+        else:
+            settled = size - int(left or 0)
+        return settled, int(failed or 0)
 
     def _children(
-        self, flow: str, frame: str, head: Head, count: int, shown: int
-    ) -> Iterator[WorkflowNode]:
+        self, flow: str, frame: str, head: Head, count: int, shown: int, limit: int
+    ) -> list[WorkflowNode]:
+        """Return the first children; what the limit leaves is shared out among their own."""
         raws = self._reader.raw(flow, frame, 0, count)
+        heads = self._reader.heads(flow, frame, count)
         started = self._started(flow, frame, head)
+        children: list[WorkflowNode] = []
+        left = limit - count
+        frames = sum(inner is not None for inner in heads)
+        for index, (_, fields) in enumerate(self._specs(flow, frame, count)):
+            state = _state(raws[index], has_started=index < started)
+            node, inner = f"{frame}.{index}", heads[index]
+            if inner is not None:
+                child = self._frame(flow, node, inner, state, shown, left // frames)
+                left -= child.count_below()
+                frames -= 1
+                children.append(child)
+            elif fields is not None:
+                names = {name: fields[name] for name in ("actor_name", "message_id")}
+                error = _error(raws[index])
+                children.append(WorkflowNode(node, "message", state, error=error, **names))
+        return children
+
+    def _specs(
+        self, flow: str, frame: str, count: int
+    ) -> Iterator[tuple[str, dict[str, Any] | None]]:
         for chunk in self._reader.chunks(flow, frame):
-            for index, (_, fields) in enumerate(chunk.specs, chunk.first):
-                if index >= count:
-                    return
-                state = _state(raws[index], has_started=index < started)
-                node = f"{frame}.{index}"
-                inner = self._reader.head(flow, node)
-                if inner is not None:
-                    yield self._frame(flow, node, inner, state, shown)
-                elif fields is not None:
-                    yield WorkflowNode(
-                        node,
-                        "message",
-                        state,
-                        actor_name=fields["actor_name"],
-                        message_id=fields["message_id"],
-                        error=_error(raws[index]),
-                    )
+            yield from chunk.specs[: count - chunk.first]
+            if chunk.first + len(chunk.specs) >= count:
+                return
 
     def _started(self, flow: str, frame: str, head: Head) -> int:
         """Return how many of the first children were started, at least."""
@@ -134,8 +177,8 @@ class Care:
         [raw] = self._reader.raw(flow, parent, index, 1)
         if self._reader.fields(flow, ":state")[0] != RUNNING or is_settled(raw):
             return False
-        self._store.mark_cancelled(f"{flow}/{node}", True)
         policy, fields = self._spec(flow, parent, index)
+        self._store.mark_cancelled(f"{flow}/{node}", True)
         error = {
             "type": "Cancelled",
             "message": f"node {node} was cancelled",
@@ -149,7 +192,8 @@ class Care:
         return True
 
     def _place(self, node: str) -> tuple[str, int]:
-        place = parent_of(node)
+        is_node = all(part.isdecimal() for part in node.split("."))
+        place = parent_of(node) if is_node else None
         if place is None:
             raise ValueError(f"{node!r} is no node of a workflow; nodes are numbers and dots.")
         return place
@@ -175,6 +219,8 @@ class Care:
         node = node or ROOT
         if self._reader.fields(flow, ":state")[0] is None:
             return None
+        if self._reader.head(flow, node) is None:
+            self._spec(flow, *self._place(node))  # refuses a node that is not there
         self._store.change(flow, Change({}, {}, {":epoch": 1}))
         for mark in self._store.cancelled():
             if mark == flow or f"{mark}.".startswith(f"{flow}/{node}."):

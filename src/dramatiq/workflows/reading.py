@@ -59,6 +59,11 @@ class Reader:
         [data] = self.fields(flow, f"{frame}:head")
         return None if data is None else Head.read(data)
 
+    def heads(self, flow: str, frame: str, count: int) -> list[Head | None]:
+        """Return what is known of the first children; None for those that are messages."""
+        found = self.fields(flow, *(f"{frame}.{index}:head" for index in range(count)))
+        return [None if data is None else Head.read(data) for data in found]
+
     def chunk(self, flow: str, frame: str, number: int) -> Chunk:
         """Return some children."""
         [data] = self.fields(flow, f"{frame}@{number}")

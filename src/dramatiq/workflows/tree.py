@@ -46,7 +46,14 @@ class WorkflowNode:
     error: dict[str, Any] | None = None
     #: How many children there are; more than `children` holds for a large group.
     size: int = 0
+    #: How many children let a chain or group go on, and how many have failed for good.
+    settled: int = 0
+    failed: int = 0
     children: list[WorkflowNode] = field(default_factory=list)
+
+    def count_below(self) -> int:
+        """Return how many nodes are below this one, of those that are shown."""
+        return len(self.children) + sum(child.count_below() for child in self.children)
 
 
 def mermaid(root: WorkflowNode) -> str:

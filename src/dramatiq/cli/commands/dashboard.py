@@ -5,14 +5,19 @@ from __future__ import annotations
 import socket
 import sys
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ..recording import keep_history
+from ..signals import try_unblock_signals
 from .application import add_application_options, load_application
 from .errors import CommandError
 from .units import parse_positive
 
 if TYPE_CHECKING:
     import argparse
+
+    from ...broker import Broker
 
 __all__ = ["EPILOG", "add_arguments", "run"]
 
@@ -48,6 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--environment", default="", metavar="NAME", help="shown beside the title: production"
     )
+    parser.add_argument(
+        "--history", action="store_true",
+        help="show what `dramatiq dev --history` records of an application that turns none on",
+    )  # fmt: skip
+    parser.add_argument(
+        "--end-with-stdin", action="store_true",
+        help="end when standard input does, for programs that start this one",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +69,12 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         CommandError: If what it needs is not installed, or the port is taken.
     """
+    if args.end_with_stdin:
+        # A program that was replaced by itself starts this one with its signals blocked.
+        try_unblock_signals()
     broker = load_application(args)
+    if args.history:
+        _keep_history(broker)
     try:
         import uvicorn  # noqa: F401 (asked for here, to say what is missing)
 
@@ -73,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
             host=args.host,
             port=_choose_port(args.host, args.port),
             verbs=READ_ONLY if args.read_only else ALL,
-            tell=_tell,
+            tell=partial(_tell, is_mine=not args.end_with_stdin),
+            until=0 if args.end_with_stdin else None,
             environment=args.environment,
             **options,
         )
@@ -86,9 +105,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(link: str) -> None:
+def _keep_history(broker: Broker) -> None:
+    try:
+        keep_history(broker)
+    except RuntimeError as error:
+        raise CommandError(str(error)) from error
+
+
+def _tell(link: str, *, is_mine: bool) -> None:
     print(f"Dashboard: {link}", flush=True)
-    sys.stderr.write("This link works once. End with Ctrl-C.\n")
+    if is_mine:  # this terminal, and Ctrl-C
+        sys.stderr.write("This link works once. End with Ctrl-C.\n")
 
 
 def _choose_port(host: str, port: int) -> int:

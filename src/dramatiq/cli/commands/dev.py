@@ -1,4 +1,4 @@
-"""`dev`: one worker process that shows what it does and reloads when sources change."""
+"""`dev`: one worker that shows what it does, reloads, and has the dashboard beside it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ...default_broker import URL_VARIABLE
 from .. import HAS_WATCHDOG
 from ..command import run_workers
 from ..parser import make_argument_parser
+from .beside import Beside, is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,13 @@ def run(name: str, argv: Sequence[str]) -> int:
         "Run one worker process for development. It reloads when sources in the current directory "
         "change; without a broker of its own choice the application gets the embedded one."
     )
+    parser.add_argument(
+        "--no-dashboard", action="store_true", help="run no dashboard beside the worker"
+    )
+    parser.add_argument(
+        "--history", action="store_true",
+        help="record attempts, arguments included, where the application records none",
+    )  # fmt: skip
     parser.set_defaults(processes=1, threads=8)
     args = parser.parse_args(argv)
     args.is_dev = True
@@ -45,7 +53,19 @@ def run(name: str, argv: Sequence[str]) -> int:
             f"dramatiq {name}: sources are not watched here. After a change: kill -HUP "
             f"{os.getpid()}\n"
         )
-    return run_workers(args)
+    if args.no_dashboard:
+        return run_workers(args)
+    if not is_installed():
+        sys.stderr.write(
+            f"dramatiq {name}: no dashboard here. To have it: pip install 'dramatiq[dashboard]'\n"
+        )
+        return run_workers(args)
+    dashboard = Beside.start(args)
+    try:
+        # Does not return after a reload, in which this program is replaced.
+        return run_workers(args)
+    finally:
+        dashboard.end()
 
 
 def _choose_embedded_broker() -> str:

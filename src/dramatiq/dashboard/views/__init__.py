@@ -6,13 +6,23 @@ add a module to `MODULES`.
 
 from __future__ import annotations
 
-from . import actors, audit, failures, messages, overview, queues, settings, workers
+from . import actors, audit, failures, messages, overview, queues, settings, workers, workflows
 from .page import Page, Tab
 
 __all__ = ["MODULES", "Page", "Tab", "pages", "tabs"]
 
 #: In the order of the navigation.
-MODULES = (overview, queues, messages, failures, actors, workers, audit, settings)
+MODULES = (
+    overview,
+    queues,
+    messages,
+    failures,
+    workflows,
+    actors,
+    workers,
+    audit,
+    settings,
+)
 
 
 def pages() -> list[Page]:

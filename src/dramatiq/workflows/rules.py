@@ -90,7 +90,7 @@ def _record(fields: MutableMapping[str, bytes], arrival: Arrival, key: str, mark
 def _count_leaf(fields: MutableMapping[str, bytes], old: bytes, mark: bytes) -> None:
     if mark in SETTLED:
         _count(fields, ":done", 1)
-    is_failed = mark in (FAILED, TOLERATED)
+    is_failed = mark == FAILED
     if is_failed != (old == FAILED):
         _count(fields, ":failed", 1 if is_failed else -1)
 

@@ -38,6 +38,15 @@ local function record(frame, key, value, mark, old, is_leaf)
     elseif old == '-' and mark ~= '-' then
         add(frame .. ':bad', -1)
     end
+    if is_leaf == '1' then
+        if settled[mark] then
+            add(':done', 1)
+        end
+        local is_failed = mark == '-'
+        if is_failed ~= (old == '-') then
+            add(':failed', is_failed and 1 or -1)
+        end
+    end
     if mark == 'u' then
         marks[key], written[key], removed[key] = '', nil, true
         return
@@ -45,15 +54,6 @@ local function record(frame, key, value, mark, old, is_leaf)
     marks[key], written[key], removed[key] = mark, value, nil
     if settled[mark] and number_of(frame .. ':left') then
         add(frame .. ':left', -1)
-    end
-    if is_leaf == '1' then
-        if settled[mark] then
-            add(':done', 1)
-        end
-        local is_failed = mark == '-' or mark == '~'
-        if is_failed ~= (old == '-') then
-            add(':failed', is_failed and 1 or -1)
-        end
     end
 end
 local function status_of(frame, key, has_recovered)

@@ -61,7 +61,7 @@ def test_everything_is_described_and_nothing_else():
         for method in methods
     }
 
-    assert {(page.path, page.method) for page in api.PAGES} == described
+    assert {(page.path.replace(":path", ""), page.method) for page in api.PAGES} == described
 
 
 def test_answers_are_as_they_are_described(each_broker, bury, visit):
@@ -88,6 +88,7 @@ def test_answers_are_as_they_are_described(each_broker, bury, visit):
         for path, methods in DESCRIBED["paths"].items():
             if "get" in methods:
                 query = "?state=dead" if path == "/messages" else ""
+                names["name"] = "other" if path == "/actors/{name}" else "mail"
                 answer = client.get(api.ROOT + path.format(**names) + query)
                 schema = methods["get"]["responses"]["200"]["content"]["application/json"]
                 assert answer.status_code == 200, answer.text

@@ -109,6 +109,7 @@ def pages_of(shop):
         "workflow-table": f"workflows/{flows['running']}?view=table",
         "workflow-mermaid": f"workflows/{flows['done']}?view=mermaid",
         "actors": "actors",
+        "actor": "actors/import_feed",
         "workers": "workers",
         "audit": "audit",
         "settings": "settings",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import pytest
 
@@ -103,6 +104,7 @@ def test_scripts_stay_text_wherever_they_appear(each_broker, bury, visit):
         "/messages?state=dead&q=%3Cscript%3E",
         "/messages?state=finished",
         f"/messages/{info.message.message_id}?queue=mail&key={info.key}",
+        f"/actors/{quote(SCRIPT, safe='')}",
         "/messages/%3Cscript%3Ewindow.hacked%3C%2Fscript%3E",
         f"/failures/confirm?action=delete&actor=%3Cscript%3E&until={info.died_at}",
     ]
@@ -110,6 +112,41 @@ def test_scripts_stay_text_wherever_they_appear(each_broker, bury, visit):
 
     assert not any("<script>window" in text or "<img src=x" in text for text in texts)
     assert "&lt;script&gt;window.hacked" in texts[3]
+
+
+def test_an_actor_is_shown_with_its_own_attempts_and_failures(each_broker, visit):
+    history = History()
+    each_broker.add_middleware(history)
+    now = current_millis()
+    each_broker.history.add(
+        [
+            Attempt(f"{name}-{number}", name, "mail", outcome, 1, now, now, now, 5.0 * number, "{}",
+                    exception, exception and "no answer")
+            for name in ("a/b", "other")
+            for number, (outcome, exception) in enumerate(
+                [(AttemptOutcome.DONE, None), (AttemptOutcome.FAILED, f"{name}Error")], 1
+            )
+        ],
+        ttl=60_000,
+        max_records=10,
+    )  # fmt: skip
+    client = visit(each_broker)
+    (link,) = re.findall(r'href="(/actors/a[^"]+)"', client.get("/actors").text)
+
+    page = client.get(link).text
+    found = client.get(f"/api/v1{link}").json()
+
+    assert "50 %" in page
+    assert "10 ms" in page
+    assert page.count("a/bError") == 2
+    assert "otherError" not in page
+    assert ["a/b-2"] == [each["message_id"] for each in found["raised"]]
+    assert ["a/b-2", "a/b-1"] == [each["message_id"] for each in found["latest"]]
+    assert (1, 1) == tuple(
+        sum(each[name] for each in found["minutes"]) for name in ("done", "failed")
+    )
+    assert client.get("/actors/nobody").status_code == 404
+    assert client.get("/api/v1/actors/nobody").status_code == 404
 
 
 # -- arguments

@@ -37,9 +37,13 @@ class Mill:
 
     def run(self, composed):
         """Start a workflow; return its id."""
+        before = self.known()
         composed.run()
-        [newest, *_], _ = self.broker.inspection.workflows()
-        return newest.workflow_id
+        (flow,) = self.known() - before  # not the newest: two may have the same millisecond
+        return flow
+
+    def known(self):
+        return {flow.workflow_id for flow in self.broker.inspection.workflows()[0]}
 
     def wait_for(self, flow, state):
         wait_until(lambda: self.broker.inspection.workflow(flow).state.value == state)

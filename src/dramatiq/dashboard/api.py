@@ -14,7 +14,7 @@ from ..inspection import State
 from . import asking
 from .acting import BULK_LIMIT, Confirmation
 from .desk import HISTORY_IS_OFF, ask
-from .messages import course_of, find, finished_page, message_page, selection_of, show
+from .messages import course_of, find, finished_page, latest_of, message_page, selection_of, show
 from .rendering import STATIC
 from .views.page import Page
 from .workflows import detail, workflow_page
@@ -101,6 +101,17 @@ def count_failures(visit: Visit) -> Response:
 def actors(visit: Visit) -> Response:
     """Return the actors."""
     return _json(asking.actors(visit.desk))
+
+
+def actor(visit: Visit) -> Response:
+    """Return one actor."""
+    name = visit.request.path_params["name"]
+    found = asking.actor(visit.desk, name)
+    if found is None:
+        return _json({"error": f"No actor {name!r} is known."}, 404)
+    latest = latest_of(visit.desk, name, sees_args=visit.sees_args)
+    minutes = asking.throughput(visit.desk, actor_name=name)
+    return _json({"actor": found, "minutes": minutes, **latest})
 
 
 def workers(visit: Visit) -> Response:
@@ -202,6 +213,7 @@ PAGES = [
     Page(f"{ROOT}/workflows/{{workflow_id}}/cancel", cancel_workflow, "POST"),
     Page(f"{ROOT}/workflows/{{workflow_id}}/retry", retry_workflow, "POST"),
     Page(f"{ROOT}/actors", actors),
+    Page(f"{ROOT}/actors/{{name:path}}", actor),
     Page(f"{ROOT}/workers", workers),
     Page(f"{ROOT}/audit", audit),
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COUNT_LIMIT",
+    "actor",
     "actors",
     "audit",
     "failures",
@@ -85,12 +86,14 @@ def _rates(desk: Desk) -> dict[str, float] | None:
     return {name: count / 5 for name, count in counts.items()}
 
 
-def throughput(desk: Desk, queue_name: str | None = None) -> list[dict[str, Any]] | None:
+def throughput(
+    desk: Desk, queue_name: str | None = None, actor_name: str | None = None
+) -> list[dict[str, Any]] | None:
     """Return attempts by minute, the oldest first; None if history is off."""
     history = desk.history
     if history is None:
         return None
-    minutes = history.throughput(minutes=MINUTES, queue_name=queue_name)
+    minutes = history.throughput(minutes=MINUTES, queue_name=queue_name, actor_name=actor_name)
     return [dataclasses.asdict(each) for each in minutes]
 
 
@@ -192,6 +195,13 @@ def actors(desk: Desk) -> dict[str, Any]:
         "actors": [_actor(desk, history, name) for name in shown[:MOST_ACTORS]],
         "left_out": len(shown[MOST_ACTORS:]),
     }
+
+
+def actor(desk: Desk, name: str) -> dict[str, Any] | None:
+    """Return the figures of one actor; None if nobody knows it."""
+    history = desk.history
+    values = _actor(desk, history, name)
+    return values if values["is_declared_here"] or values["attempts"] else None
 
 
 def _actor(desk: Desk, history: Any, name: str) -> dict[str, Any]:

@@ -32,6 +32,9 @@ FINISHED = "finished"
 CALL_WIDTH = 90
 #: Attempts and children that are shown of one message.
 MOST_ATTEMPTS = 50
+#: Attempts that are shown of one actor, and how many are looked at for those that raised.
+LATEST = 10
+LATEST_LOOKED_AT = 200
 
 
 def message_page(
@@ -174,6 +177,17 @@ def finished_page(
         "cursor": None if page.cursor is None else str(page.cursor),
         "is_cut_short": page.cursor is not None and len(page.attempts) < PAGE,
     }
+
+
+def latest_of(desk: Desk, actor_name: str, *, sees_args: bool) -> dict[str, Any]:
+    """Return the latest attempts of an actor, and those of them that raised."""
+    history = desk.history
+    if history is None:
+        return {"latest": [], "raised": []}
+    page = history.attempts(HistorySelection(actor_name=actor_name), limit=LATEST_LOOKED_AT)
+    found = [attempt(desk, each, sees_args=sees_args) for each in page.attempts]
+    raised = [each for each in found if each["exception"] is not None]
+    return {"latest": found[:LATEST], "raised": raised[:LATEST]}
 
 
 def attempt(desk: Desk, each: Attempt, *, sees_args: bool) -> dict[str, Any]:

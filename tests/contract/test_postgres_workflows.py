@@ -141,6 +141,21 @@ def test_a_workflow_that_has_expired_is_gone_and_swept(store, postgres):
     assert (count(postgres, "flows"), count(postgres, "flow_fields")) == (1, 1)
 
 
+def test_what_is_written_while_a_workflow_is_deleted_goes_too(store, postgres):
+    flow = make(store)
+    deleting = threading.Thread(target=store.delete, args=(flow,))
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+
+    with postgres.transaction():
+        postgres.execute("SELECT * FROM dramatiq.lock_flows(%s, '{}', '{}')", ([flow],))
+        postgres.execute("INSERT INTO dramatiq.flow_fields VALUES (%s, 'late', '')", (flow,))
+        deleting.start()
+        wait_until(lambda: postgres.execute(waiting).fetchall())
+    deleting.join()
+
+    assert (count(postgres, "flows"), count(postgres, "flow_fields")) == (0, 0)
+
+
 def test_arrivals_write_how_long_a_workflow_lives_once_in_a_while(store, postgres):
     flow = make(store)
     version = f"SELECT xmin FROM dramatiq.flows WHERE flow = '{flow}'"  # noqa: S608

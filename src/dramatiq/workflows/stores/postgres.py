@@ -115,8 +115,14 @@ class PostgresStore(WorkflowStore):
         return [flow for flow, _ in rows], following
 
     def delete(self, flow: str) -> None:
-        """Forget a workflow."""
-        self._execute("delete", flow=flow)
+        """Forget a workflow; whoever changes it at the moment is waited for."""
+
+        def operation(cursor: psycopg.Cursor[Any]) -> None:
+            # In this order: the second one sees what was written until the first one was done.
+            cursor.execute(self._sql["delete"], {"flow": flow})
+            cursor.execute(self._sql["delete_fields"], {"flow": flow})
+
+        run_again(self._database, operation)
 
     def cancelled(self) -> set[str]:
         """Return the workflows that are marked cancelled."""

@@ -336,8 +336,8 @@ class Broker:
             if store is None:
                 raise RuntimeError(
                     f"{type(self).__name__} cannot keep workflows by itself: a group inside a "
-                    "pipeline, for example. Add a result backend or rate limiter backend on Redis "
-                    "or SQLite to it: broker.add_middleware(Results(backend=…)) or "
+                    "pipeline, for example. Add a result backend or rate limiter backend on Redis, "
+                    "PostgreSQL or SQLite to it: broker.add_middleware(Results(backend=…)) or "
                     "broker.add_middleware(GroupCallbacks(…))."
                 )
             self._workflows = Workflows(self, store)

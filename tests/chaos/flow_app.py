@@ -18,6 +18,12 @@ def make_broker(url, namespace):
         broker = RedisBroker(url=url, namespace=namespace)
         broker.max_crashes = 1000
         return broker
+    if url.startswith("postgresql:"):
+        from dramatiq.brokers.postgres import PostgresBroker
+        from dramatiq.brokers.postgres import membership as postgres_membership
+
+        postgres_membership.MAX_CRASHES = 1000
+        return PostgresBroker(url, schema=namespace)
     membership.MAX_CRASHES = 1000
     return SQLiteBroker(url=url)
 

@@ -35,10 +35,12 @@ if IS_FULL:
 BACKLOG = 20
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
 def place(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/flows.db", ""
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_server").url, "crashes"
     return request.getfixturevalue("redis_server").url, f"crashes-{tmp_path.name}"
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -79,13 +80,13 @@ class Site:
             self.broker.client.close()
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
 def site(request, tmp_path, monkeypatch):
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path}/flows.db"
     else:
-        url = request.getfixturevalue("redis_server").url
-    site = Site(url, f"flows-{tmp_path.name}", tmp_path)
+        url = request.getfixturevalue(f"{request.param}_server").url
+    site = Site(url, f"flows_{uuid.uuid4().hex[:8]}", tmp_path)
     monkeypatch.setattr(dramatiq.broker, "global_broker", site.broker)
     yield site
     site.close()

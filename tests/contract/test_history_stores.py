@@ -4,7 +4,7 @@ import pytest
 
 import dramatiq
 from dramatiq.history import AttemptOutcome, History
-from dramatiq.history.stores import RedisStore, SQLiteStore, StubStore
+from dramatiq.history.stores import PostgresStore, RedisStore, SQLiteStore, StubStore
 from dramatiq.testing.history_contract import HistoryStoreContract, add, make_attempt, make_failure
 from dramatiq.testing.waiting import wait_until
 
@@ -99,3 +99,11 @@ class TestRedisStoreInACluster(HistoryStoreContract):
         client = redis_cluster.cluster_client()
         yield RedisStore(client=client)
         client.close()
+
+
+class TestPostgresStore(HistoryStoreContract):
+    @pytest.fixture
+    def store(self, postgres_server, postgres):
+        store = PostgresStore(url=postgres_server.url)
+        yield store
+        store.database.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from dramatiq.brokers.postgres import PostgresBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.sqlite import SQLiteBroker
 from dramatiq.brokers.stub import StubBroker
@@ -32,6 +33,14 @@ class TestOnRedisBroker(WorkflowContract):
         yield broker
         broker.close()
         broker.client.close()
+
+
+class TestOnPostgresBroker(WorkflowContract):
+    @pytest.fixture
+    def broker(self, postgres_server, postgres):
+        broker = PostgresBroker(postgres_server.url)
+        yield broker
+        broker.close()
 
 
 class TestOnRabbitmqBroker(WorkflowContract):

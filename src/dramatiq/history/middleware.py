@@ -46,7 +46,7 @@ class History(Middleware):
 
     Args:
         store: Where to keep them; by default where the broker keeps its messages, if that is
-            SQLite, Redis or memory.
+            SQLite, Redis, PostgreSQL or memory.
         ttl: Milliseconds to keep attempts; seven days by default.
         max_records: Most attempts to keep; 100,000 by default.
         redact: Names of arguments, and of keys in dictionaries, whose values are not to be

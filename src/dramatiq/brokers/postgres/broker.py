@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     import psycopg
 
     from ...delivery import Envelope
+    from ...history.stores.postgres import PostgresStore
     from ...inspection import Inspection
     from ...message import Message
+    from ...workflows.store import WorkflowStore
 
 __all__ = ["PostgresBroker"]
 
@@ -183,6 +185,7 @@ class PostgresBroker(StoreBroker):
         with self._lock_of_this_process():
             if self._membership is None:
                 self._membership = Membership(self.database, self.sql)
+                self._membership.on_poison = self._tell_of_poison
             return self._membership
 
     @property
@@ -236,6 +239,23 @@ class PostgresBroker(StoreBroker):
             in_transaction=False,
             timeout_s=60,
         )
+
+    def _tell_of_poison(self, delivery_ids: Sequence[bytes]) -> None:
+        from .workflows import tell_of_poison  # it happens rarely, we hope
+
+        tell_of_poison(self, delivery_ids)
+
+    def make_history_store(self) -> PostgresStore:
+        """Return a store in the schema of this broker; see `Broker`."""
+        from ...history.stores.postgres import PostgresStore  # few applications need it
+
+        return PostgresStore(broker=self)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where workflows are kept: in the schema, in one step with their messages."""
+        from .workflows import store_for  # few applications have workflows
+
+        return store_for(self)
 
     @property
     def inspection(self) -> Inspection:

@@ -167,6 +167,20 @@ class PostgresConsumer(Consumer):
             if self._wait(seen, deadline):
                 return [], []
 
+    def keep(self, settlements: Sequence[Settlement]) -> None:
+        """Store, in one transaction, what is to be there before a workflow goes on."""
+        operations = [operation for each in settlements for _, operation in each.operations]
+        if not operations:
+            return
+
+        def operate(cursor: psycopg.Cursor[Any]) -> None:
+            for operation in operations:
+                operation(cursor)
+
+        self._link.run(operate)
+        for each in settlements:
+            each.operations.clear()
+
     def wake(self) -> None:
         """Make a waiting `fetch` return."""
         self._is_woken = True

@@ -19,7 +19,7 @@ from .._store import MAX_CRASHES, delay_after_crash, poison_reason
 from .statements import channel_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import psycopg
 
@@ -80,6 +80,8 @@ class Membership:
         self._host = host()
         #: The other workers of this machine, as of the last sweep. Replaced, never changed.
         self._siblings: list[Suspect] = []
+        #: Told the ids of messages that have brought down too many processes.
+        self.on_poison: Callable[[list[bytes]], None] = lambda _: None
 
     @property
     def current(self) -> int | None:
@@ -219,6 +221,8 @@ class Membership:
                 queue_name,
                 MAX_CRASHES,
             )
+        if done.poison:
+            self.on_poison([delivery_id for delivery_id, _ in done.poison])
         for name in done.recorders:
             flight_recorder.forget(name)
 

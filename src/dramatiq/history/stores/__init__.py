@@ -8,12 +8,14 @@ from ...optional import import_optional
 from .stub import StubStore
 
 if TYPE_CHECKING:
+    from .postgres import PostgresStore
     from .redis import RedisStore
     from .sqlite import SQLiteStore
 
-__all__ = ["RedisStore", "SQLiteStore", "StubStore"]
+__all__ = ["PostgresStore", "RedisStore", "SQLiteStore", "StubStore"]
 
 _PARTS: dict[str, tuple[str, str | None]] = {
+    "PostgresStore": ("postgres", "postgres"),
     "RedisStore": ("redis", "redis"),
     "SQLiteStore": ("sqlite", None),
 }

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     import psycopg
 
+    from ...workflows.store import WorkflowStore
+
 __all__ = ["PostgresBackend"]
 
 #: Seconds between two looks of a waiter: the first pause, and the longest.
@@ -155,6 +157,12 @@ class PostgresBackend(RateLimiterBackend):
             return change(counters)
 
         return self.database.run(operation)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.postgres import PostgresStore  # few applications have workflows
+
+        return PostgresStore(self.database)
 
 
 class _Counters:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...delivery import FollowUps
     from ...encoder import Encoder
     from ...message import Message
+    from ...workflows.store import WorkflowStore
     from ..backend import MResult, Result
 
 __all__ = ["PostgresBackend"]
@@ -129,3 +130,9 @@ class PostgresBackend(ResultBackend):
             follow_ups.operations.append((self.database, store))
         else:
             self.database.run(store, in_transaction=False)
+
+    def make_workflow_store(self) -> WorkflowStore:
+        """Return where a broker without a store of its own keeps its workflows."""
+        from ...workflows.stores.postgres import PostgresStore  # few applications have workflows
+
+        return PostgresStore(self.database)

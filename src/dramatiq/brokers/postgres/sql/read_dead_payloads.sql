@@ -1,0 +1,1 @@
+SELECT payload FROM {schema}.dead WHERE did = ANY (%(dids)b::bytea[])

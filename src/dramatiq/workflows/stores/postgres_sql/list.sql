@@ -1,0 +1,5 @@
+-- The newest first.
+SELECT flow, created_at FROM {schema}.flows
+WHERE expires_at > {schema}.now_ms()
+    AND (created_at, flow) < (%(created_at)s::bigint, %(flow)s::text)
+ORDER BY created_at DESC, flow DESC LIMIT %(count)s

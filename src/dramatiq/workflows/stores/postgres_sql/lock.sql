@@ -1,0 +1,3 @@
+SELECT * FROM {schema}.lock_flows(
+    %(locked)b::text[], %(flows)b::text[], %(names)b::text[]
+)

@@ -24,6 +24,9 @@ PER_SECOND = 500
 RESUME_BOUND_S = 10.0
 #: Seconds after which a worker must go on whose connection carries nothing any more.
 SILENCE_BOUND_S = 15.0
+#: Seconds by which everything is held up on a slow line, give or take as much, and how many
+#: messages have to get through.
+DELAY_S, SLOW_MESSAGES = (0.2, 200) if IS_FULL else (0.02, 50)
 #: How often all connections are closed, and seconds between two times.
 CLOSINGS, BETWEEN_CLOSINGS_S = (30, 2.0) if IS_FULL else (4, 0.7)
 
@@ -167,6 +170,22 @@ def test_a_connection_that_carries_nothing_any_more_is_replaced_and_runs_nothing
             assert (figures["lost"], figures["duplicates"], figures["unknown"]) == (0, 0, 0), (
                 figures
             )
+
+
+def test_a_slow_line_loses_nothing_and_repeats_nothing(tmp_path, rabbitmq_server, capsys):
+    with Proxy(rabbitmq_server.port, SEED) as proxy:
+        url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"
+        with open_site(tmp_path, RabbitmqSite, server=rabbitmq_server, url=url) as site:
+            site.start_worker(threads=4)
+            proxy.delay_s = proxy.jitter_s = DELAY_S
+            producer = site.start("produce", 0, SLOW_MESSAGES, 1, PER_SECOND)
+            producer.wait(100)
+            site.finish()
+
+            figures = figures_of(site, delay_s=DELAY_S)
+            show(capsys, "a slow line to RabbitMQ", figures)
+            assert SLOW_MESSAGES == figures["sent"], figures
+            assert (figures["lost"], figures["duplicates"]) == (0, 0), figures
 
 
 @pytest.mark.skipif(not IS_FULL, reason="a cluster takes long to start: DRAMATIQ_CHAOS=full")

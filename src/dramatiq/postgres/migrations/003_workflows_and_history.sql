@@ -26,22 +26,25 @@ CREATE TABLE {schema}.flows_cancelled (
     expires_at bigint NOT NULL
 );
 
--- Lock workflows until the end of the transaction, in one order, and return fields of those that
--- are there. As a function: a statement of its own would see what was there before it had the lock.
+-- Lock workflows until the end of the transaction, in one order; return those that are there, with
+-- no name, and fields. As a function: a statement of its own would see what was there before it had
+-- the lock. Each field is looked for by itself (OFFSET 0): a join that was planned while the table
+-- was small would read all of it when it is large.
 CREATE FUNCTION {schema}.lock_flows(locked text[], flows text[], names text[])
     RETURNS TABLE (flow text, name text, value bytea)
     LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 BEGIN
-    PERFORM FROM {schema}.flows AS found
+    RETURN QUERY
+        SELECT found.flow, NULL::text, NULL::bytea FROM {schema}.flows AS found
         WHERE found.flow = ANY (locked) AND found.expires_at > {schema}.now_ms()
         ORDER BY found.flow FOR NO KEY UPDATE;
     RETURN QUERY
-        SELECT field.flow, field.name, field.value
-        FROM unnest(flows, names) AS wanted (flow, name)
-        JOIN {schema}.flow_fields AS field USING (flow, name)
-        JOIN {schema}.flows AS found USING (flow)
-        WHERE found.expires_at > {schema}.now_ms();
+        SELECT wanted.flow, wanted.name, field.value
+        FROM unnest(flows, names) AS wanted (flow, name) CROSS JOIN LATERAL (
+            SELECT known.value FROM {schema}.flow_fields AS known
+            WHERE known.flow = wanted.flow AND known.name = wanted.name OFFSET 0
+        ) AS field;
 END
 $$;
 

@@ -170,6 +170,8 @@ class _Flows:
         self._cursor = cursor
         self._sql = sql
         self._fields = {flow: _Fields(self, flow) for flow in wanted}
+        #: Those that are there and have not expired.
+        self._alive: set[str] = set()
         self._load(list(wanted), [(flow, name) for flow in wanted for name in wanted[flow]])
 
     def __getitem__(self, flow: str) -> _Fields:
@@ -188,30 +190,42 @@ class _Flows:
             "names": [name for _, name in wanted],
         }
         for flow, name, value in self._cursor.execute(self._sql["lock"], arguments):
-            self._fields[flow].known[name] = value
+            if name is None:
+                self._alive.add(flow)
+            elif flow in self._alive:
+                self._fields[flow].known[name] = value
 
     def write(self, alive: Iterable[str], ttl: int) -> None:
         """Write what was changed, and have workflows live for so many milliseconds."""
-        changed = [(fields, name) for fields in self._fields.values() for name in fields.changed]
+        written = [
+            (flow, name, fields.known[name])
+            for flow, fields in self._fields.items()
+            for name in fields.changed
+        ]
+        kept = [each for each in written if each[2] is not None]
         arguments = {
-            "flows": [fields.flow for fields, _ in changed],
-            "names": [name for _, name in changed],
-            "values": [fields.known[name] for fields, name in changed],
+            "flows": [flow for flow, _, _ in kept],
+            "names": [name for _, name, _ in kept],
+            "values": [value for _, _, value in kept],
             "alive": list(alive),
             "ttl": ttl,
             "slack": SLACK,
         }
         self._cursor.execute(self._sql["write"], arguments)
+        for flow in {flow for flow, _, value in written if value is None}:
+            known = self._fields[flow].known
+            names = [name for name in self._fields[flow].changed if known[name] is None]
+            self._cursor.execute(self._sql["remove"], {"flow": flow, "names": names})
 
 
 class _Fields(MutableMapping[str, bytes]):
     """The fields of one workflow, as far as somebody looks at them."""
 
-    __slots__ = ("_flows", "changed", "flow", "known")
+    __slots__ = ("_flow", "_flows", "changed", "known")
 
     def __init__(self, flows: _Flows, flow: str) -> None:
         self._flows = flows
-        self.flow = flow
+        self._flow = flow
         #: What has been read or written; None for what is not there.
         self.known: dict[str, bytes | None] = {}
         #: The names of what is to be written.
@@ -219,7 +233,7 @@ class _Fields(MutableMapping[str, bytes]):
 
     def __getitem__(self, name: str) -> bytes:
         if name not in self.known:
-            self._flows.load(self.flow, name)
+            self._flows.load(self._flow, name)
         value = self.known[name]
         if value is None:
             raise KeyError(name)

@@ -1,12 +1,6 @@
--- Write fields, remove those without a value, and have workflows live on. How long they live is
--- not written for every bit of it, as each time leaves a dead row.
-WITH given AS (
-    SELECT * FROM unnest(%(flows)b::text[], %(names)b::text[], %(values)b::bytea[])
-        AS given (flow, name, value)
-), removed AS (
-    DELETE FROM {schema}.flow_fields AS field USING given
-    WHERE field.flow = given.flow AND field.name = given.name AND given.value IS NULL
-), alive AS (
+-- Write fields, and have workflows live on. How long they live is not written for every bit of it,
+-- as each time leaves a dead row.
+WITH alive AS (
     INSERT INTO {schema}.flows AS flow (flow, created_at, expires_at)
     SELECT id, {schema}.now_ms(), {schema}.now_ms() + %(ttl)s
     FROM unnest(%(alive)b::text[]) AS id
@@ -15,5 +9,5 @@ WITH given AS (
         OR flow.expires_at > excluded.expires_at
 )
 INSERT INTO {schema}.flow_fields (flow, name, value)
-SELECT flow, name, value FROM given WHERE value IS NOT NULL
+SELECT * FROM unnest(%(flows)b::text[], %(names)b::text[], %(values)b::bytea[])
 ON CONFLICT (flow, name) DO UPDATE SET value = excluded.value

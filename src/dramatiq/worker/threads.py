@@ -182,7 +182,7 @@ class WorkerThread(Thread):
         Returns:
             What is to be called when the waiting is over, if anything.
         """
-        return None if self._stopping else self.start_stand_in()
+        return self.start_stand_in()
 
     def pause(self) -> None:
         """Take no more messages; `paused_event` is set once the current one is finished."""

@@ -78,6 +78,7 @@ class Worker:
         self.workers: list[WorkerThread] = []
         #: Threads that stood in for others and end with what they run.
         self._leaving: list[WorkerThread] = []
+        self._is_stopping = False
         self._spare_records: list[Record] = []
         self.work_queue = WorkQueue()
         self.work_queue.on_idle = self.feed_consumers
@@ -100,6 +101,7 @@ class Worker:
 
     def start(self) -> None:
         """Start everything and return."""
+        self._is_stopping = False
         self.broker.emit_before("worker_boot", self)
         # Before anything is fetched: it is known from then on where to look for whom to blame.
         self.recorder = make_recorder(
@@ -283,7 +285,7 @@ class Worker:
                     on_loop = True
                 else:
                     on_threads = True
-        free = on_free_threads = max(0, len(self.workers) - self.work_queue.unfinished)
+        free = on_free_threads = max(0, self._present_threads() - self.work_queue.unfinished)
         if on_loop:
             free = self._loop_runner().free_slots
         if on_loop and on_threads:
@@ -370,7 +372,7 @@ class Worker:
                 if gone.record is not None:
                     self._spare_records.append(gone.record)
             spares = len(self.workers) + len(self._leaving) - self.worker_threads
-            if self._is_paused or spares >= MAX_STAND_INS:
+            if self._is_paused or self._is_stopping or spares >= MAX_STAND_INS:
                 return None
             stand_in = self._make_worker()
             if self._spare_records:
@@ -379,6 +381,13 @@ class Worker:
             self.workers.append(stand_in)
         self.feed_consumers()
         return partial(self._end_stand_in, stand_in)
+
+    def _present_threads(self) -> int:
+        """Return how many threads run messages, those included that end after their current one.
+
+        Such a one may have taken a message at the last moment, which counts as unfinished.
+        """
+        return len(self.workers) + sum(each.is_alive() for each in tuple(self._leaving))
 
     def _end_stand_in(self, stand_in: WorkerThread) -> None:
         with self._lock:
@@ -406,6 +415,8 @@ class Worker:
 
     def _stop_starting(self) -> list[MessageProxy]:
         """Let the runners start nothing more; return what they have not started."""
+        with self._lock:
+            self._is_stopping = True
         for worker in tuple(self.workers):
             worker.stop()
         self.work_queue.wake(len(self.workers))

@@ -394,10 +394,18 @@ class PostgresServer(Server):
                 os.kill(pid, number)
 
     def _end(self, number):
+        sessions = []
         if self.process is not None and self.process.poll() is None:
+            _, *sessions = self.processes()
             self.send(signal.SIGKILL if number == signal.SIGKILL else signal.SIGCONT)
         # "Fast": without waiting for clients.
         super()._end(signal.SIGINT if number == signal.SIGTERM else number)
+        # It does not start again while one of them still has its memory.
+        deadline = time.monotonic() + self.start_deadline_s
+        while any(Path(f"/proc/{pid}").exists() for pid in sessions):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"processes of PostgreSQL do not end: {sessions}")
+            time.sleep(0.01)
 
 
 class PgBouncer(Server):

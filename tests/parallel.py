@@ -40,6 +40,8 @@ def group_of(nodeid: str) -> str:
         return path
     if "rabbitmq" in nodeid:
         return "rabbitmq"
+    if path.endswith(("test_postgres_transactions.py", "test_mounting.py")):
+        return "contract/django"  # which is configured once in a process, by the first of them
     return "chaos" if path.startswith("tests/chaos/") else path
 
 

@@ -48,6 +48,7 @@ def engine(postgres_server):
 @pytest.fixture(scope="session")
 def django_connection(postgres_server):
     django.conf.settings.configure(
+        SECRET_KEY="x",
         DATABASES={
             "default": {
                 "ENGINE": "django.db.backends.postgresql",
@@ -56,7 +57,7 @@ def django_connection(postgres_server):
                 "USER": "postgres",
                 "NAME": "postgres",
             }
-        }
+        },
     )
     django.setup()
     from django.db import connection

@@ -121,7 +121,8 @@ def test_an_idle_worker_costs_less_than_two_commands_a_second_and_queue(
         for name, values in statistics.items()
         if name.removeprefix("cmdstat_") in scripts
     }
-    assert sum(sent.values()) < 2 * 3 * 2, sent
+    # One round of looking after the workers may fall into them.
+    assert sum(sent.values()) < 2 * 3 * 2 + 4, sent
 
 
 def test_an_idle_worker_uses_next_to_no_processor_time(broker, redis, start_worker):

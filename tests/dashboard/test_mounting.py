@@ -13,7 +13,7 @@ import django.conf
 import httpx2
 import pytest
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import clear_url_caches, include, path
 from flask import Flask
 from starlette.applications import Starlette
@@ -64,13 +64,15 @@ def test_it_is_mounted_in_flask(broker):
 @pytest.fixture
 def django_client():
     if not django.conf.settings.configured:
-        django.conf.settings.configure(
-            ROOT_URLCONF=__name__, ALLOWED_HOSTS=["testserver"], SECRET_KEY="x", DEBUG=False
-        )
+        django.conf.settings.configure(SECRET_KEY="x")
         django.setup()
-    yield Client(enforce_csrf_checks=True)
-    urlpatterns.clear()
-    clear_url_caches()
+    # Another test of this process may have configured it for a database.
+    with override_settings(
+        ROOT_URLCONF=__name__, ALLOWED_HOSTS=["testserver"], SECRET_KEY="x", DEBUG=False
+    ):
+        yield Client(enforce_csrf_checks=True)
+        urlpatterns.clear()
+        clear_url_caches()
 
 
 def test_it_is_mounted_in_django(broker, django_client):

@@ -110,19 +110,21 @@ def test_an_idle_worker_costs_less_than_two_commands_a_second_and_queue(
     if is_something_parked:
         wait_until(lambda: redis.exists("dramatiq:q.DQ#eta", "dramatiq:r.DQ#eta") == 2)
     redis.config_resetstat()
+    began = time.monotonic()
 
     time.sleep(3)
 
     # What a script calls is counted too, under the names of what it calls.
     statistics = redis.info("commandstats")
+    # On a busy machine it was more than three seconds.
+    elapsed_s = time.monotonic() - began
     scripts = {"evalsha", "eval", "blmove", "set", "scan", "hgetall", "smembers"}
     sent = {
         name: values["calls"]
         for name, values in statistics.items()
         if name.removeprefix("cmdstat_") in scripts
     }
-    # One round of looking after the workers may fall into them.
-    assert sum(sent.values()) < 2 * 3 * 2 + 4, sent
+    assert sum(sent.values()) < 2 * 2 * elapsed_s, sent
 
 
 def test_an_idle_worker_uses_next_to_no_processor_time(broker, redis, start_worker):

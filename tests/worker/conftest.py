@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 
 import pytest
 
@@ -23,7 +25,22 @@ DAEMONS = {"dramatiq-time-limits"}
 def no_thread_is_left():
     before = set(threading.enumerate())
     yield
-    wait_until(lambda: not {t for t in threading.enumerate() if t.name not in DAEMONS} - before)
+
+    def left():
+        return {t for t in threading.enumerate() if t.name not in DAEMONS} - before
+
+    try:
+        wait_until(lambda: not left())
+    except AssertionError:
+        # Which one, and where it stands.
+        frames = sys._current_frames()
+        stacks = [
+            f"{thread}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
+            if thread.ident in frames
+            else f"{thread}, which has ended"
+            for thread in left()
+        ]
+        raise AssertionError("threads are left:\n" + "\n".join(stacks)) from None
     assert get_event_loop_thread() is None
 
 

@@ -99,7 +99,8 @@ def test_killed_workers_lose_nothing_and_what_they_ran_runs_elsewhere_soon(site,
     # What had just ended in a process and was on its way to the store.
     most = sum(len(pids) for _, pids in kills) * THREADS
     assert figures["duplicates"] <= most, (SEED, figures)
-    bound_ms = RECOVERY_BOUND_MS * slowness.factor
+    # The full form has the machine to itself.
+    bound_ms = RECOVERY_BOUND_MS * (1 if IS_FULL else slowness.factor)
     assert figures["recovery p99 ms"] <= bound_ms, (SEED, bound_ms, figures)
     site.check_store()
 

@@ -31,9 +31,6 @@ LOOK_S = 0.25
 #: Seconds between two searches for workers without heartbeat, and how much they vary.
 SWEEP_S = 5.0
 SWEEP_JITTER = 0.2
-#: Seconds for which one search does for all processes. Less than between any two of one process: if
-#: its own last one were in its way, the next would come after twice the time.
-SWEEP_TURN_S = 3.5
 #: Seconds for which nobody is taken for dead after this worker could not beat in time itself, for
 #: the others may not have reached the server either. They come back as fast as we did, or as an
 #: attempt to connect that began shortly before takes to fail.
@@ -141,13 +138,14 @@ class Caretaker:
     def _sweep(self) -> None:
         """Take back what workers without heartbeat held, on whichever machine they were."""
         broker = self._broker
-        if not broker.take_turn(broker.layout.sweep_lock, int(SWEEP_TURN_S * 1000)):
-            return
         timeout = min(broker.own_timeout, broker.heartbeat_timeout)
         # Of those on this machine we know better than by their heartbeats.
         alive = {each.worker for each in self._siblings if each.is_alive}
         for worker, names in broker.membership.find_dead(
-            broker.own_timeout, broker.heartbeat_timeout, but=broker.broker_id
+            broker.own_timeout,
+            broker.heartbeat_timeout,
+            but=broker.broker_id,
+            turn=int(SWEEP_S * 1000),
         ).items():
             if worker in alive:
                 continue

@@ -172,7 +172,7 @@ class Membership:
         return later
 
     def find_dead(
-        self, own_timeout: int, foreign_timeout: int, *, but: str
+        self, own_timeout: int, foreign_timeout: int, *, but: str, turn: int = 0
     ) -> dict[str, list[str]]:
         """Return the workers without a heartbeat, each with the queues it holds messages of.
 
@@ -180,10 +180,13 @@ class Membership:
             own_timeout: Milliseconds without heartbeat after which one of ours counts as dead.
             foreign_timeout: The same for one of 2.x.
             but: Who asks, and is alive.
+            turn: Milliseconds for which one search does for all workers: none is found if another
+                one has searched in that time. By default it does not matter.
         """
-        keys = (self._layout.heartbeats, self._layout.workers)
-        [dead] = self._links.run([(load("find_dead"), keys, (own_timeout, foreign_timeout))])
-        held: dict[str, list[str]] = {each.decode(): [] for each in dead if each.decode() != but}
+        keys = (self._layout.heartbeats, self._layout.workers, self._layout.sweep_lock)
+        arguments = (own_timeout, foreign_timeout, but, turn)
+        [dead] = self._links.run([(load("find_dead"), keys, arguments)])
+        held: dict[str, list[str]] = {each.decode(): [] for each in dead}
         # Every process that only sends leaves a heartbeat behind in 2.x: one walk for all of them.
         for worker, queue_name in self.find_ack_sets() if held else ():
             if worker in held:

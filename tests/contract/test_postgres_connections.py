@@ -38,7 +38,7 @@ def sender(postgres_server):
 @pytest.fixture
 def ran(broker, monkeypatch):
     monkeypatch.setattr("dramatiq.worker.consumer.settings.CONSUMER_RESTART_DELAY_SECS", 0.02)
-    monkeypatch.setattr("dramatiq.brokers.postgres.consumer.CONFIRM_S", 0.05)
+    monkeypatch.setattr("dramatiq.brokers._leasing.CONFIRM_S", 0.05)
     ran = []
     dramatiq.actor(ran.append, actor_name="work", broker=broker)
     worker = dramatiq.Worker(broker, worker_threads=2, worker_timeout=50)

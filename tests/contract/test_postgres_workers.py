@@ -354,8 +354,8 @@ def test_what_is_leased_to_nobody_goes_back(broker, postgres):
 
 def test_a_lost_reply_is_made_good(broker, monkeypatch, postgres):
     fill(broker, 2)
-    monkeypatch.setattr("dramatiq.brokers.postgres.consumer.RECONCILE_S", 0.0)
-    monkeypatch.setattr("dramatiq.brokers.postgres.consumer.CONFIRM_S", 0.0)
+    monkeypatch.setattr("dramatiq.brokers._leasing.RECONCILE_S", 0.0)
+    monkeypatch.setattr("dramatiq.brokers._leasing.CONFIRM_S", 0.0)
     consumer = broker.consume("default")
     lost, *_ = consumer.fetch(1, 1000)
     consumer._held.clear()  # as if it had never arrived

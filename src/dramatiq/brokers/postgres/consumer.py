@@ -7,20 +7,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...broker import Consumer, MessageProxy
-from ...delivery import Outcome, Settlement
-from ...errors import BrokerConnectionError, ConnectionClosed, DecodeError
+from ...errors import BrokerConnectionError
 from ...failpoints import hit
 from ...logging import get_logger
 from ...postgres.link import COMMAND_TIMEOUT_S, CONNECT_TIMEOUT_S
-from .._store import decode, printable
+from .._leasing import LeasingConsumer, Undecodable
 from .settling import Settler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import psycopg
 
+    from ...delivery import MessageProxy, Settlement
     from .broker import PostgresBroker
 
     #: Priority, position, number, delivery id, attempts and payload.
@@ -39,13 +38,9 @@ DEAF_POLL_S = 0.5
 LOCKED_POLL_S = 0.05
 #: Seconds between two looks at what is due while there is always something else to take.
 PROMOTE_S = 0.2
-#: Seconds between two comparisons of what the store says we hold with what we hold.
-RECONCILE_S = 10.0
-#: Seconds after which a difference that was found must be found again to count.
-CONFIRM_S = 1.0
 
 
-class PostgresConsumer(Consumer):
+class PostgresConsumer(LeasingConsumer[bytes]):
     """Consumes one queue.
 
     Args:
@@ -55,28 +50,19 @@ class PostgresConsumer(Consumer):
         timeout: Milliseconds `__next__` waits.
     """
 
-    is_owned = True
+    broker: PostgresBroker
     #: A few statements, and opening the connection before.
     longest_call_s = 5 * COMMAND_TIMEOUT_S + CONNECT_TIMEOUT_S
 
     def __init__(
         self, broker: PostgresBroker, queue_name: str, prefetch: int, timeout: int
     ) -> None:
-        self.logger = get_logger("dramatiq.brokers.postgres", type(self))
-        self.broker = broker
-        self.queue_name = queue_name
-        self.prefetch = prefetch
-        self.timeout = timeout
-        self.owner = broker.membership.owner()
+        logger = get_logger("dramatiq.brokers.postgres", type(self))
+        super().__init__(broker, logger, queue_name, prefetch, timeout)
         self._sql = broker.sql
         self._link = broker.database.link()
         self._settler = Settler(broker, self.owner)
-        #: What was handed out and not settled, by delivery id. The object itself tells one delivery
-        #: from another of the same message: only the latest can be settled.
-        self._held: dict[bytes, MessageProxy] = {}
-        self._unknown: set[bytes] = set()
         now = time.monotonic()
-        self._reconcile_at = now + RECONCILE_S
         #: When something delayed will be due, as far as we know; or when to look again.
         self._promote_at = now
         #: What was found when we looked last: the generation of the news, when there will be
@@ -84,57 +70,16 @@ class PostgresConsumer(Consumer):
         self._seen = -1
         self._due_at = 0.0
         self._look_at = 0.0
-        self._is_woken = False
-        self._is_struck_off = False
-        broker.consumers.add(self)
 
-    # -- the contract of 2.x
-
-    def __next__(self) -> MessageProxy | None:
-        if len(self._held) >= self.prefetch:
-            # Until something is settled, which somebody else has to do.
-            threading.Event().wait(self.timeout / 1000)
-            return None
-        messages = self.fetch(1, self.timeout)
-        return messages[0] if messages else None
-
-    def ack(self, message: MessageProxy) -> None:
-        """Remove a message for good; harmless for one that is not held."""
-        self.settle([Settlement(message, Outcome.ACK)])
-
-    def nack(self, message: MessageProxy) -> None:
-        """Move a message to the dead letters; harmless for one that is not held."""
-        self.settle([Settlement(message, Outcome.NACK)])
-
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Give messages back to their places in the queue."""
-        self.settle([Settlement(message, Outcome.REQUEUE) for message in messages])
-
-    def recover(self) -> bool:
-        """Tell whether our leases are still ours: lost connections do not end them."""
-        # What was taken before the error may not have arrived here.
-        self._reconcile_at = 0.0
-        return not self._is_struck_off
+    def _pause(self, timeout_ms: float) -> None:
+        threading.Event().wait(timeout_ms / 1000)
 
     def close(self) -> None:
         """Give back everything that was not settled."""
-        held, self._held = self._held, {}
-        self.broker.consumers.discard(self)
         try:
-            if held:
-                self._give_back(held)
+            super().close()
         finally:
             self._link.close()
-
-    # -- many at a time
-
-    def fetch(self, max_messages: int, timeout_ms: float) -> list[MessageProxy]:
-        """Take up to so many messages; wait for the first."""
-        return self.exchange([], max_messages, timeout_ms)[1]
-
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Settle all in one transaction."""
-        return self.exchange(settlements, 0, 0)[0]
 
     def exchange(
         self, settlements: Sequence[Settlement], max_messages: int, timeout_ms: float
@@ -167,32 +112,13 @@ class PostgresConsumer(Consumer):
             if self._wait(seen, deadline):
                 return [], []
 
-    def keep(self, settlements: Sequence[Settlement]) -> None:
-        """Store, in one transaction, what is to be there before a workflow goes on."""
-        operations = [operation for each in settlements for _, operation in each.operations]
-        if not operations:
-            return
-
-        def operate(cursor: psycopg.Cursor[Any]) -> None:
-            for operation in operations:
-                operation(cursor)
-
-        self._link.run(operate)
-        for each in settlements:
-            each.operations.clear()
-
     def wake(self) -> None:
         """Make a waiting `fetch` return."""
         self._is_woken = True
         self.broker.news.nudge()
 
-    def _refuse_if_struck_off(self) -> None:
-        if self._is_struck_off:
-            self.broker.membership.disown(self.owner)
-            raise ConnectionClosed(
-                f"worker {self.owner} was taken for dead and its messages were given to others; "
-                "it goes on as a new one"
-            )
+    def _write(self, operation: Callable[[psycopg.Cursor[Any]], None]) -> None:
+        self._link.run(operation)
 
     # -- waiting
 
@@ -246,7 +172,7 @@ class PostgresConsumer(Consumer):
         except Exception:
             if not settlements:
                 raise
-            return self._settle_apart(settlements, ours), []
+            return self._settle_apart(settlements), []
 
     def _take(self, cursor: psycopg.Cursor[Any], count: int) -> list[Row]:
         arguments = {"owner": self.owner, "queue": self.queue_name, "count": count}
@@ -262,27 +188,11 @@ class PostgresConsumer(Consumer):
 
     def _receive(self, rows: Sequence[Row]) -> list[MessageProxy]:
         hit("postgres.take.after_commit")
-        messages = []
-        bad = []
-        again = []
-        for _, _, _, delivery_id, attempts, payload in rows:
-            try:
-                message = decode(payload)
-            except DecodeError as error:
-                bad.append((delivery_id, payload, error))
-                continue
-            # Due by now, or it would not have been taken; workers would wait for it again.
-            if isinstance(message.options.get("eta"), (int, float)):
-                del message.options["eta"]
-            proxy = MessageProxy(message)
-            proxy._lease = delivery_id
-            self._held[delivery_id] = proxy
-            messages.append(proxy)
-            if attempts > 1:
-                again.append(delivery_id)
+        messages, bad = self._admit((row[3], row[5]) for row in rows)
         if bad:
             self._bury(bad)
-        if again:
+        again = [lease for _, _, _, lease, attempts, _ in rows if attempts > 1]
+        if again := [lease for lease in again if lease in self._held]:
             self._skip_done(again, messages)
         return messages
 
@@ -308,91 +218,37 @@ class PostgresConsumer(Consumer):
             for delivery_id in done:
                 del self._held[delivery_id]
 
-    def _bury(self, bad: Sequence[tuple[bytes, bytes, DecodeError]]) -> None:
+    def _bury(self, bad: Sequence[Undecodable[bytes]]) -> None:
         """Move what cannot be decoded to the dead letters, as it is."""
-        letters = []
-        for delivery_id, payload, error in bad:
-            why = printable(str(error.error or error))
-            letters.append((delivery_id, f"DecodeError: {why}", None))
-            self.logger.error(
-                "Message in queue %r cannot be decoded; its %d bytes go to the dead letters as "
-                "they are. Was it written by hand, or with another encoder? %s",
-                self.queue_name,
-                len(payload),
-                why,
-            )
+        letters = [(delivery_id, reason, None) for delivery_id, reason in bad]
 
         def operation(cursor: psycopg.Cursor[Any]) -> None:
             self._settler.bury(cursor, letters)
             hit("postgres.bury.before_commit")
 
-        try:
-            self._link.run(operation)
-        except BrokerConnectionError as error:
-            # Raising would take the good ones along. These are leased and nobody knows of them,
-            # so they go back to the queue before long and come here again.
-            self.logger.warning("They cannot be moved now: %s", error)
+        self._bury_by(operation)
 
-    def _settle_apart(self, settlements: Sequence[Settlement], ours: Sequence[bool]) -> list[bool]:
-        """Settle one by one, so that what cannot be stored for one does not hold up the others."""
-        settled: list[bool] = []
-        for each, is_ours in zip(settlements, ours, strict=True):
-            try:
-                settled += self._settle_one(each, is_ours)
-            except BrokerConnectionError:
-                raise
-            except Exception as error:
-                self.logger.exception(
-                    "What follows from message %s cannot be stored; it goes to the dead letters.",
-                    each.message,
-                )
-                each.message._follow_ups = None
-                reason = f"its consequences cannot be stored: {type(error).__name__}: {error}"
-                buried = Settlement(each.message, Outcome.NACK, reason=reason)
-                settled += self._settle_one(buried, is_ours)
-            self._forget(each.message)
-        return settled
-
-    def _settle_one(self, settlement: Settlement, is_ours: bool) -> list[bool]:
-        return self._link.run(lambda cursor: self._settler.settle(cursor, [settlement], [is_ours]))
+    def _settle_one(self, settlement: Settlement) -> list[bool]:
+        ours = [self._is_held(settlement.message)]
+        return self._link.run(lambda cursor: self._settler.settle(cursor, [settlement], ours))
 
     # -- what is held
 
-    def _is_held(self, message: MessageProxy) -> bool:
-        return self._held.get(message._lease) is message
+    def _find_held(self) -> set[bytes]:
+        arguments = {"owner": self.owner, "queue": self.queue_name}
+        rows = self._link.run(
+            lambda cursor: cursor.execute(self._sql["held"], arguments).fetchall(),
+            in_transaction=False,
+        )
+        return {delivery_id for (delivery_id,) in rows}
 
-    def _forget(self, message: MessageProxy) -> None:
-        if self._is_held(message):
-            del self._held[message._lease]
-
-    def _give_back(self, delivery_ids: Iterable[bytes]) -> None:
+    def _give_back(self, leases: Iterable[bytes]) -> None:
         channel = self.broker.channel
-        arguments = {"dids": list(delivery_ids), "owner": self.owner}
+        arguments = {"dids": list(leases), "owner": self.owner}
 
         def operation(cursor: psycopg.Cursor[Any]) -> None:
             cursor.execute(self._sql["requeue"], arguments)
             cursor.execute(self._sql["notify"], {"channel": channel, "queue": self.queue_name})
             hit("postgres.give_back.before_commit")
 
-        self._link.run(operation)
-
-    def _reconcile(self) -> None:
-        """Give back leases that we do not know of, seen twice in a row: a reply was lost."""
-        now = time.monotonic()
-        if now < self._reconcile_at:
-            return
-        arguments = {"owner": self.owner, "queue": self.queue_name}
-        rows = self._link.run(
-            lambda cursor: cursor.execute(self._sql["held"], arguments).fetchall(),
-            in_transaction=False,
-        )
-        unknown = {delivery_id for (delivery_id,) in rows}
-        # Other workers of this process share our registration.
-        for consumer in list(self.broker.consumers):
-            unknown.difference_update(list(consumer._held))
-        strays = unknown & self._unknown
-        if strays:
-            self.logger.warning("Giving back %d messages that we did not know of.", len(strays))
-            self._give_back(strays)
-        self._unknown = unknown - strays
-        self._reconcile_at = now + (CONFIRM_S if self._unknown else RECONCILE_S)
+        self._write(operation)

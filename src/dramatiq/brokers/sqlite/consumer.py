@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...broker import Consumer, MessageProxy
 from ...common import current_millis
-from ...delivery import Outcome, Settlement
-from ...errors import BrokerConnectionError, ConnectionClosed, DecodeError
+from ...delivery import MessageProxy, Outcome, Settlement
+from ...errors import BrokerConnectionError
 from ...failpoints import hit
 from ...logging import get_logger
 from ...sqlite.failures import is_disk_full
-from .._store import decode, printable
+from .._leasing import LeasingConsumer, Undecodable
+from .._store import printable
 from .statements import insert, json_list, load, text_or_blob
 from .taking import Taken, select_ready
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .broker import SQLiteBroker
 
@@ -28,13 +28,9 @@ __all__ = ["SQLiteConsumer"]
 LONGEST_CALL_S = 60.0
 #: Most messages taken in one transaction.
 MAX_BATCH = 1000
-#: Seconds between two comparisons of what the store says we hold with what we hold.
-RECONCILE_S = 10.0
-#: Seconds after which a difference that was found must be found again to count.
-CONFIRM_S = 1.0
 
 
-class SQLiteConsumer(Consumer):
+class SQLiteConsumer(LeasingConsumer[int]):
     """Consumes one queue.
 
     Args:
@@ -44,81 +40,22 @@ class SQLiteConsumer(Consumer):
         timeout: Milliseconds `__next__` waits.
     """
 
-    is_owned = True
+    broker: SQLiteBroker
 
     def __init__(self, broker: SQLiteBroker, queue_name: str, prefetch: int, timeout: int) -> None:
-        self.logger = get_logger("dramatiq.brokers.sqlite", type(self))
-        self.broker = broker
+        logger = get_logger("dramatiq.brokers.sqlite", type(self))
+        super().__init__(broker, logger, queue_name, prefetch, timeout)
         self.database = broker.database
-        self.queue_name = queue_name
-        self.prefetch = prefetch
-        self.timeout = timeout
-        self.owner = broker.membership.owner()
         self.longest_call_s = LONGEST_CALL_S + broker.database.busy_timeout_ms / 1000
-        #: What was handed out and not settled, by seq. The object itself tells one delivery from
-        #: another of the same message: only the latest can be settled.
-        self._held: dict[int, MessageProxy] = {}
-        self._unknown: set[int] = set()
-        self._reconcile_at = time.monotonic() + RECONCILE_S
         self._batch_limit = MAX_BATCH
-        self._is_woken = False
-        self._is_struck_off = False
-        broker.consumers.add(self)
-
-    # -- the contract of 2.x
-
-    def __next__(self) -> MessageProxy | None:
-        if len(self._held) >= self.prefetch:
-            self._wait(self.timeout, may_return_early=False)
-            return None
-        messages = self.fetch(1, self.timeout)
-        return messages[0] if messages else None
-
-    def ack(self, message: MessageProxy) -> None:
-        """Remove a message for good; harmless for one that is not held."""
-        self.settle([Settlement(message, Outcome.ACK)])
-
-    def nack(self, message: MessageProxy) -> None:
-        """Move a message to the dead letters; harmless for one that is not held."""
-        self.settle([Settlement(message, Outcome.NACK)])
-
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Give messages back to their places in the queue."""
-        self.settle([Settlement(message, Outcome.REQUEUE) for message in messages])
-
-    def recover(self) -> bool:
-        """Tell whether our leases are still ours: errors of the file do not end them."""
-        # What was taken before the error may not have arrived here.
-        self._reconcile_at = 0.0
-        return not self._is_struck_off
-
-    def close(self) -> None:
-        """Give back everything that was not settled."""
-        held, self._held = self._held, {}
-        self.broker.consumers.discard(self)
-        if held:
-            self._give_back(held)
 
     # -- many at a time
-
-    def fetch(self, max_messages: int, timeout_ms: float) -> list[MessageProxy]:
-        """Take up to so many messages; wait for the first."""
-        return self.exchange([], max_messages, timeout_ms)[1]
-
-    def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Settle all in one transaction."""
-        return self.exchange(settlements, 0, 0)[0]
 
     def exchange(
         self, settlements: Sequence[Settlement], max_messages: int, timeout_ms: float
     ) -> tuple[list[bool], list[MessageProxy]]:
         """Settle and take in one transaction."""
-        if self._is_struck_off:
-            self.broker.membership.disown(self.owner)
-            raise ConnectionClosed(
-                f"worker {self.owner} was taken for dead and its messages were given to others; "
-                "it goes on as a new one"
-            )
+        self._refuse_if_struck_off()
         # Before taking anything: after an error from here on nobody would know of it.
         self._reconcile()
         if not settlements and not (max_messages and self._wait(timeout_ms)):
@@ -136,26 +73,18 @@ class SQLiteConsumer(Consumer):
             self._forget(each.message)
         return settled, [] if taken is None else self._receive(taken)
 
-    def keep(self, settlements: Sequence[Settlement]) -> None:
-        """Store what is to be there before a workflow goes on; see `Consumer`."""
-        operations = [operation for each in settlements for _, operation in each.operations]
-        if not operations:
-            return
-
-        def operate(connection: sqlite3.Connection) -> None:
-            for operation in operations:
-                operation(connection)
-
-        self.database.write(operate, frees_space=True)
-        for each in settlements:
-            each.operations.clear()
-
     def wake(self) -> None:
         """Make a waiting `fetch` return."""
         self._is_woken = True
         self.broker.news.tell()
 
+    def _write(self, operation: Callable[[sqlite3.Connection], None]) -> None:
+        self.database.write(operation, frees_space=True)
+
     # -- waiting
+
+    def _pause(self, timeout_ms: float) -> None:
+        self._wait(timeout_ms, may_return_early=False)
 
     def _wait(self, timeout_ms: float, *, may_return_early: bool = True) -> bool:
         """Wait until there is something to take; False if there is not."""
@@ -237,48 +166,20 @@ class SQLiteConsumer(Consumer):
 
     def _receive(self, taken: Taken) -> list[MessageProxy]:
         hit("sqlite.take.after_commit")
-        messages = []
-        bad = []
-        for seq, payload in zip(taken.seqs, taken.payloads, strict=True):
-            try:
-                message = decode(payload)
-            except DecodeError as error:
-                bad.append((seq, payload, error))
-                continue
-            # Due by now, or it would not have been taken; workers would wait for it again.
-            if isinstance(message.options.get("eta"), (int, float)):
-                del message.options["eta"]
-            proxy = MessageProxy(message)
-            proxy._lease = seq
-            self._held[seq] = proxy
-            messages.append(proxy)
+        messages, bad = self._admit(zip(taken.seqs, taken.payloads, strict=True))
         if bad:
             self._bury(bad)
         return messages
 
-    def _bury(self, bad: Sequence[tuple[int, bytes, DecodeError]]) -> None:
+    def _bury(self, bad: Sequence[Undecodable[int]]) -> None:
         """Move what cannot be decoded to the dead letters, as it is."""
 
         def operation(connection: sqlite3.Connection) -> None:
-            for seq, _, error in bad:
-                reason = f"DecodeError: {error.error or error}"
+            for seq, reason in bad:
                 connection.execute(load("nack"), self._nack_arguments(seq, reason, None))
             hit("sqlite.bury.before_commit")
 
-        for _, payload, error in bad:
-            self.logger.error(
-                "Message in queue %r cannot be decoded; its %d bytes go to the dead letters as "
-                "they are. Was it written by hand, or with another encoder? %s",
-                self.queue_name,
-                len(payload),
-                printable(str(error.error or error)),
-            )
-        try:
-            self.database.write(operation, frees_space=True)
-        except BrokerConnectionError as error:
-            # Raising would take the good ones along. These are leased and nobody knows of them,
-            # so they go back to the queue before long and come here again.
-            self.logger.warning("They cannot be moved now: %s", error)
+        self._bury_by(operation)
 
     # -- settling
 
@@ -355,61 +256,21 @@ class SQLiteConsumer(Consumer):
         arguments = {"seqs": json_list(seqs), "now": current_millis()}
         connection.execute(load("remember_done"), arguments)
 
-    def _settle_apart(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Settle one by one, so that what cannot be stored for one does not hold up the others."""
-        settled = []
-        for each in settlements:
-            try:
-                settled += self._transact([each], 0)[0]
-            except BrokerConnectionError:
-                raise
-            except Exception as error:
-                self.logger.exception(
-                    "What follows from message %s cannot be stored; it goes to the dead letters.",
-                    each.message,
-                )
-                each.message._follow_ups = None
-                buried = Settlement(
-                    each.message,
-                    Outcome.NACK,
-                    reason=f"its consequences cannot be stored: {type(error).__name__}: {error}",
-                )
-                settled += self._transact([buried], 0)[0]
-            self._forget(each.message)
-        return settled
+    def _settle_one(self, settlement: Settlement) -> list[bool]:
+        return self._transact([settlement], 0)[0]
 
     # -- what is held
 
-    def _is_held(self, message: MessageProxy) -> bool:
-        return self._held.get(message._lease) is message
+    def _find_held(self) -> set[int]:
+        return self.database.read(self._still_held)
 
-    def _forget(self, message: MessageProxy) -> None:
-        if self._is_held(message):
-            del self._held[message._lease]
-
-    def _give_back(self, seqs: Iterable[int]) -> None:
+    def _give_back(self, leases: Iterable[int]) -> None:
         def operation(connection: sqlite3.Connection) -> None:
-            arguments = {"owner": self.owner, "seqs": json_list(seqs)}
+            arguments = {"owner": self.owner, "seqs": json_list(leases)}
             connection.execute(load("requeue"), arguments)
             hit("sqlite.give_back.before_commit")
 
-        self.database.write(operation, frees_space=True)
-
-    def _reconcile(self) -> None:
-        """Give back leases that we do not know of, seen twice in a row: a reply was lost."""
-        now = time.monotonic()
-        if now < self._reconcile_at:
-            return
-        unknown = self.database.read(self._still_held)
-        # Other workers of this process share our registration.
-        for consumer in list(self.broker.consumers):
-            unknown.difference_update(list(consumer._held))
-        strays = unknown & self._unknown
-        if strays:
-            self.logger.warning("Giving back %d messages that we did not know of.", len(strays))
-            self._give_back(strays)
-        self._unknown = unknown - strays
-        self._reconcile_at = now + (CONFIRM_S if self._unknown else RECONCILE_S)
+        self._write(operation)
 
 
 def _where(settlements: Sequence[Settlement], chosen: Sequence[bool]) -> list[Settlement]:

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import json
-import time
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis
 from ...sqlite import DEFAULT_PATH, open_database
-from ..backend import RateLimiterBackend
+from ._counters import ROWS_PER_SWEEP, CountersBackend, CountersInTransaction
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ...sqlite import Database
     from ...workflows.store import WorkflowStore
 
 __all__ = ["SQLiteBackend"]
-
-#: Seconds between two looks of a waiter: the first pause, and the longest. Another process's
-#: commit wakes nobody here, and a look costs some 10 microseconds.
-FIRST_PAUSE_S = 0.002
-LONGEST_PAUSE_S = 0.05
-#: How much longer each pause is than the one before.
-PAUSE_GROWTH = 1.25
-#: One write in so many deletes expired rows too, up to the second number: four times as many as
-#: are written meanwhile, so that they cannot pile up, and few enough not to hold others up.
-WRITES_PER_SWEEP = 16
-ROWS_PER_SWEEP = 64
 
 _SCHEMA = (
     """
@@ -69,7 +56,7 @@ _SWEEPS = (
 )
 
 
-class SQLiteBackend(RateLimiterBackend):
+class SQLiteBackend(CountersBackend):
     """Keeps counters and events in an SQLite file.
 
     Each method is one write transaction, so several processes may share the file. Events are
@@ -86,83 +73,14 @@ class SQLiteBackend(RateLimiterBackend):
         ConnectionFailed: If the file is on a network file system.
     """
 
+    # Another process's commit wakes nobody here, and a look costs some 10 microseconds.
+    first_pause_s = 0.002
+    longest_pause_s = 0.05
+
     def __init__(self, *, path: str | os.PathLike[str] = DEFAULT_PATH, broker: Any = None) -> None:
+        super().__init__()
         self.database: Database = open_database(path) if broker is None else broker.database
         self.database.ensure_schema("rate_limits", _SCHEMA)
-        self._writes = count()
-
-    def add(self, key: str, value: int, ttl: int) -> bool:
-        """Set ``key`` to ``value`` unless it is there already."""
-
-        def add(counters: _Counters) -> bool:
-            if counters.read(key) is not None:
-                return False
-            counters.write(key, value, ttl)
-            return True
-
-        return self._change(add)
-
-    def incr(self, key: str, amount: int, maximum: int, ttl: int) -> bool:
-        """Add ``amount`` to ``key`` unless the new value would exceed ``maximum``."""
-
-        def increase(counters: _Counters) -> bool:
-            value = (counters.read(key) or 0) + amount
-            if value > maximum:
-                return False
-            counters.write(key, value, ttl)
-            return True
-
-        return self._change(increase)
-
-    def decr(self, key: str, amount: int, minimum: int, ttl: int) -> bool:
-        """Subtract ``amount`` from ``key`` unless the new value would be below ``minimum``."""
-        return self._change(lambda counters: counters.decrease(key, amount, minimum, ttl))
-
-    def incr_and_sum(
-        self,
-        key: str,
-        keys: Callable[[], Iterable[str]],
-        amount: int,
-        maximum: int,
-        ttl: int,
-    ) -> bool:
-        """Add ``amount`` to ``key`` unless it, or the sum of many, would exceed ``maximum``."""
-
-        def increase(counters: _Counters) -> bool:
-            value = (counters.read(key) or 0) + amount
-            if value > maximum or counters.sum(keys()) + amount > maximum:
-                return False
-            counters.write(key, value, ttl)
-            return True
-
-        return self._change(increase)
-
-    def arrive(self, key: str, member: str, ttl: int) -> bool:
-        """Count ``member`` in at the barrier ``key``, once."""
-        member_key = f"{key}@{member}"
-
-        def arrive(counters: _Counters) -> bool:
-            answer = counters.read(member_key)
-            if answer is None:
-                answer = int(not counters.decrease(key, 1, 1, ttl))
-            counters.write(member_key, answer, ttl)
-            return bool(answer)
-
-        return self._change(arrive)
-
-    def wait(self, key: str, timeout: int | None) -> bool:
-        """Block until an event is there; None waits for ever."""
-        deadline_s = None if timeout is None else time.monotonic() + timeout / 1000
-        pause_s = FIRST_PAUSE_S
-        while not self._look(key):
-            if deadline_s is not None:
-                remaining_s = deadline_s - time.monotonic()
-                if remaining_s <= 0:
-                    return False
-                pause_s = min(pause_s, remaining_s)
-            time.sleep(pause_s)
-            pause_s = min(pause_s * PAUSE_GROWTH, LONGEST_PAUSE_S)
-        return True
 
     def wait_notify(self, key: str, ttl: int) -> None:
         """Send an event, to be seen for ``ttl`` milliseconds."""
@@ -178,17 +96,11 @@ class SQLiteBackend(RateLimiterBackend):
         )
         return row is not None
 
-    def _change(self, change: Callable[[_Counters], bool]) -> bool:
-        """Run ``change`` in a write transaction of its own, and tell what it did."""
-        sweeps = next(self._writes) % WRITES_PER_SWEEP == 0
-
-        def operation(connection: sqlite3.Connection) -> bool:
-            counters = _Counters(connection)
-            if sweeps:
-                counters.sweep()
-            return change(counters)
-
-        return self.database.write(operation)
+    def _transact(
+        self, keys: list[str], operation: Callable[[CountersInTransaction], bool]
+    ) -> bool:
+        # Nobody else writes meanwhile, whatever the keys.
+        return self.database.write(lambda connection: operation(_Counters(connection)))
 
     def make_workflow_store(self) -> WorkflowStore:
         """Return where a broker without a store of its own keeps its workflows."""
@@ -197,7 +109,7 @@ class SQLiteBackend(RateLimiterBackend):
         return SQLiteStore(self.database)
 
 
-class _Counters:
+class _Counters(CountersInTransaction):
     """The counters as one write transaction sees them, at one moment."""
 
     __slots__ = ("_connection", "_now")
@@ -211,22 +123,14 @@ class _Counters:
         row = self._connection.execute(_READ, (key, self._now)).fetchone()
         return None if row is None else row[0]
 
-    def sum(self, keys: Iterable[str]) -> int:
+    def sum(self, keys: list[str]) -> int:
         """Return the sum of the values of many keys."""
-        (total,) = self._connection.execute(_SUM, (json.dumps(list(keys)), self._now)).fetchone()
+        (total,) = self._connection.execute(_SUM, (json.dumps(keys), self._now)).fetchone()
         return int(total)
 
     def write(self, key: str, value: int, ttl: int) -> None:
         """Set a key."""
         self._connection.execute(_WRITE, (key, value, self._now + ttl))
-
-    def decrease(self, key: str, amount: int, minimum: int, ttl: int) -> bool:
-        """Subtract from a key unless it would fall below ``minimum``."""
-        value = (self.read(key) or 0) - amount
-        if value < minimum:
-            return False
-        self.write(key, value, ttl)
-        return True
 
     def sweep(self) -> None:
         """Delete some of what has expired."""

@@ -1,4 +1,4 @@
-"""What consumers have in common that lease rows of a table to their process.
+"""What brokers and consumers have in common that lease rows of a table to a process.
 
 What was handed out is known by its lease. A reply may be lost, so what the store says we hold is
 compared with that from time to time. Belongs to the consumer's thread, but for `wake`.
@@ -7,19 +7,21 @@ compared with that from time to time. Belongs to the consumer's thread, but for 
 from __future__ import annotations
 
 import abc
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..broker import Consumer, MessageProxy
+from ..common import q_name
 from ..delivery import Outcome, Settlement
-from ..errors import BrokerConnectionError, ConnectionClosed, DecodeError
-from ._store import decode, printable
+from ..errors import BrokerConnectionError, ConnectionClosed, DecodeError, QueueJoinTimeout
+from ._store import StoreBroker, decode, printable
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["LeasingConsumer", "Undecodable"]
+__all__ = ["LeasingBroker", "LeasingConsumer", "Undecodable"]
 
 #: Seconds between two comparisons of what the store says we hold with what we hold.
 RECONCILE_S = 10.0
@@ -30,6 +32,42 @@ CONFIRM_S = 1.0
 L = TypeVar("L", int, bytes)
 #: The lease of a message that is none, and why.
 Undecodable = tuple[L, str]
+
+
+class LeasingBroker(StoreBroker):
+    """Base class of brokers that keep messages in a table."""
+
+    #: Milliseconds between two looks at whether a joined queue has something left.
+    join_interval = 50
+
+    def flush_all(self) -> None:
+        """Drop all messages of all declared queues but those that are being run."""
+        for queue_name in list(self.queues):
+            self.flush(queue_name)
+
+    def join(
+        self, queue_name: str, *, timeout: int | None = None, interval: int | None = None
+    ) -> None:
+        """Wait until a queue has nothing left to run, delayed messages included.
+
+        Args:
+            queue_name: The queue.
+            timeout: Milliseconds; None or 0 waits for ever.
+            interval: Milliseconds between two looks; as the broker sees fit by default.
+
+        Raises:
+            QueueJoinTimeout: At the deadline.
+        """
+        deadline = time.monotonic() + timeout / 1000 if timeout else None
+        never = threading.Event()
+        while self._is_busy(q_name(queue_name)):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise QueueJoinTimeout(queue_name)
+            never.wait((self.join_interval if interval is None else interval) / 1000)
+
+    def _is_busy(self, queue_name: str) -> bool:
+        """Tell whether a queue has something left to run."""
+        raise NotImplementedError
 
 
 class LeasingConsumer(Consumer, abc.ABC, Generic[L]):

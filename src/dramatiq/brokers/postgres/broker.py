@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from ...common import q_name
-from ...errors import BrokerConnectionError, QueueJoinTimeout
+from ...errors import BrokerConnectionError
 from ...failpoints import hit
 from ...flight_recorder import FlightRecorder
 from ...postgres import open_database
-from .._store import StoreBroker, new_delivery_ids
+from .._leasing import LeasingBroker
+from .._store import new_delivery_ids
 from .caretaker import Caretaker
 from .consumer import PostgresConsumer
 from .joining import driver_connection, joined_connection, joining, store
@@ -40,13 +40,11 @@ __all__ = ["PostgresBroker"]
 DEFAULT_DEAD_MESSAGE_TTL = 86_400_000 * 7
 #: Milliseconds it is remembered that a message was finished under a lost lease: one hour.
 DONE_TTL = 3_600_000
-#: Milliseconds between two looks at whether a joined queue is empty.
-JOIN_INTERVAL = 50
 #: Most dead letters dropped by one transaction.
 BATCH = 1000
 
 
-class PostgresBroker(StoreBroker):
+class PostgresBroker(LeasingBroker):
     """Keeps messages in a schema of a PostgreSQL database.
 
     A message whose `enqueue` returned is as safe as the server's commits are. It is leased to one
@@ -268,34 +266,12 @@ class PostgresBroker(StoreBroker):
         """Drop all messages of a queue but those that are being run, dead letters included."""
         self._execute("flush", {"queue": q_name(queue_name)})
 
-    def flush_all(self) -> None:
-        """Drop all messages of all declared queues but those that are being run."""
-        for queue_name in list(self.queues):
-            self.flush(queue_name)
-
-    def join(
-        self, queue_name: str, *, timeout: int | None = None, interval: int = JOIN_INTERVAL
-    ) -> None:
-        """Wait until a queue has nothing left to run, delayed messages included.
-
-        Args:
-            queue_name: The queue.
-            timeout: Milliseconds; None or 0 waits for ever.
-            interval: Milliseconds between two looks.
-
-        Raises:
-            QueueJoinTimeout: At the deadline.
-        """
-        deadline = time.monotonic() + timeout / 1000 if timeout else None
-        arguments = {"queue": q_name(queue_name)}
-        never = threading.Event()
-        while self.database.run(
+    def _is_busy(self, queue_name: str) -> bool:
+        arguments = {"queue": queue_name}
+        return self.database.run(
             lambda cursor: cursor.execute(self.sql["is_busy"], arguments).fetchall() == [(True,)],
             in_transaction=False,
-        ):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise QueueJoinTimeout(queue_name)
-            never.wait(interval / 1000)
+        )
 
     def close(self) -> None:
         """Give back what is held, stop the thread and close connections; a next use opens them."""

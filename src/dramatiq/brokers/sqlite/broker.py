@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...common import current_millis, q_name
-from ...errors import BrokerConnectionError, QueueJoinTimeout
+from ...errors import BrokerConnectionError
 from ...failpoints import hit
 from ...flight_recorder import FlightRecorder
 from ...sqlite import DEFAULT_PATH, open_database, path_of_url
-from .._store import MAX_CRASHES, StoreBroker, decode, poison_reason
+from .._leasing import LeasingBroker
+from .._store import MAX_CRASHES, decode, poison_reason
 from .caretaker import Caretaker, News
 from .consumer import SQLiteConsumer
 from .membership import Membership
@@ -35,8 +35,6 @@ __all__ = ["SQLiteBroker"]
 DEFAULT_DEAD_MESSAGE_TTL = 86_400_000 * 7
 #: Milliseconds it is remembered that a message was finished under a lost lease: one hour.
 DONE_TTL = 3_600_000
-#: Milliseconds between two looks at whether a joined queue is empty.
-JOIN_INTERVAL = 20
 #: Messages that are stored together from which on it is worth to see if they fit on the disk.
 MANY = 100
 #: Most dead letters dropped by one transaction.
@@ -45,7 +43,7 @@ BATCH = 1000
 ROW_BYTES = 200
 
 
-class SQLiteBroker(StoreBroker):
+class SQLiteBroker(LeasingBroker):
     """Keeps messages in an SQLite file on this machine; nothing to install or to start.
 
     Any number of processes may share the file. A message whose `enqueue` returned survives the
@@ -65,6 +63,8 @@ class SQLiteBroker(StoreBroker):
         ValueError: If both ``path`` and ``url`` are given, or one of the options is not valid.
         ConnectionFailed: If the file is on a network file system.
     """
+
+    join_interval = 20
 
     def __init__(
         self,
@@ -232,33 +232,11 @@ class SQLiteBroker(StoreBroker):
         """Drop all messages of a queue but those that are being run, dead letters included."""
         self._execute("flush", {"queue": q_name(queue_name)})
 
-    def flush_all(self) -> None:
-        """Drop all messages of all declared queues but those that are being run."""
-        for queue_name in list(self.queues):
-            self.flush(queue_name)
-
-    def join(
-        self, queue_name: str, *, timeout: int | None = None, interval: int = JOIN_INTERVAL
-    ) -> None:
-        """Wait until a queue has nothing left to run, delayed messages included.
-
-        Args:
-            queue_name: The queue.
-            timeout: Milliseconds; None or 0 waits for ever.
-            interval: Milliseconds between two looks.
-
-        Raises:
-            QueueJoinTimeout: At the deadline.
-        """
-        deadline = time.monotonic() + timeout / 1000 if timeout else None
-        arguments = {"queue": q_name(queue_name)}
-        never = threading.Event()
-        while self.database.read(
-            lambda connection: connection.execute(load("is_busy"), arguments).fetchone()[0]
-        ):
-            if deadline is not None and time.monotonic() >= deadline:
-                raise QueueJoinTimeout(queue_name)
-            never.wait(interval / 1000)
+    def _is_busy(self, queue_name: str) -> bool:
+        arguments = {"queue": queue_name}
+        return self.database.read(
+            lambda connection: bool(connection.execute(load("is_busy"), arguments).fetchone()[0])
+        )
 
     def close(self) -> None:
         """Give back what is held, stop the threads and close the file; a next use opens it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import partial
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,16 @@ from ..common import dq_name, join_all, q_name
 from ..errors import BrokerConnectionError
 from ..logging import get_logger
 from ..middleware import Middleware
+from . import stand_ins
 from .consumer import ConsumerThread
 from .outage import Outage
 from .recording import make_recorder
+from .stand_ins import StandIns
 from .threads import WorkerThread
 from .work_queue import WorkQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from ..actor import Actor
     from ..broker import Broker, MessageProxy
@@ -39,10 +40,6 @@ __all__ = ["Worker"]
 MAX_NUMBER = 65_535
 #: Seconds after which waiting for threads is looked at again.
 POLL_S = 0.05
-#: Most threads that stand in for others: each of them is there because a message waits.
-MAX_STAND_INS = 500
-#: Of how many of them it is written down what they run.
-RECORDED_STAND_INS = 32
 
 
 class Worker:
@@ -76,10 +73,6 @@ class Worker:
         self.worker_threads = worker_threads
         self.worker_timeout = worker_timeout
         self.workers: list[WorkerThread] = []
-        #: Threads that stood in for others and end with what they run.
-        self._leaving: list[WorkerThread] = []
-        self._is_stopping = False
-        self._spare_records: list[Record] = []
         self.work_queue = WorkQueue()
         self.work_queue.on_idle = self.feed_consumers
         self.async_slots = async_slots
@@ -89,6 +82,7 @@ class Worker:
             1000 * worker_threads, MAX_NUMBER
         )
         self._lock = Lock()
+        self._stand_ins = StandIns(self.workers, self._lock, self._make_worker, self.feed_consumers)
         self._outage = Outage()
         #: Whether to write down what runs even if the broker has no use for that.
         self.is_supervised = False
@@ -101,17 +95,15 @@ class Worker:
 
     def start(self) -> None:
         """Start everything and return."""
-        self._is_stopping = False
         self.broker.emit_before("worker_boot", self)
         # Before anything is fetched: it is known from then on where to look for whom to blame.
         self.recorder = make_recorder(
             self.broker,
-            self.worker_threads + self.async_slots + RECORDED_STAND_INS,
+            self.worker_threads + self.async_slots + stand_ins.RECORDED,
             is_supervised=self.is_supervised,
         )
-        self._spare_records = self._records(
-            self.worker_threads + self.async_slots, RECORDED_STAND_INS
-        )
+        first = self.worker_threads + self.async_slots
+        self._stand_ins.open(self._records(first, stand_ins.RECORDED))
         middleware = self._middleware = _WorkerMiddleware(self)
         # Not through add_middleware, which would warn of a second worker's.
         self.broker.middleware.append(middleware)
@@ -131,6 +123,7 @@ class Worker:
     def pause(self) -> None:
         """Take no new messages, and return when that holds and running ones are finished."""
         self._is_paused = True
+        self._stand_ins.pause()
         threads: list[ConsumerThread | WorkerThread] = [*self._consumer_threads(), *self.workers]
         for thread in threads:
             thread.pause()
@@ -146,6 +139,7 @@ class Worker:
     def resume(self) -> None:
         """Go on after `pause`; returns at once."""
         self._is_paused = False
+        self._stand_ins.resume()
         if self._loop is not None:
             self._loop.resume()
         threads: list[ConsumerThread | WorkerThread] = [*self.workers, *self._consumer_threads()]
@@ -285,7 +279,7 @@ class Worker:
                     on_loop = True
                 else:
                     on_threads = True
-        free = on_free_threads = max(0, self._present_threads() - self.work_queue.unfinished)
+        free = on_free_threads = max(0, self._count_threads() - self.work_queue.unfinished)
         if on_loop:
             free = self._loop_runner().free_slots
         if on_loop and on_threads:
@@ -361,40 +355,12 @@ class Worker:
             work_queue=self.work_queue,
             worker_timeout=self.worker_timeout,
         )
-        worker.start_stand_in = self._start_stand_in
+        worker.start_stand_in = self._stand_ins.start
         return worker
 
-    def _start_stand_in(self) -> Callable[[], None] | None:
-        """Start a thread for one that waits for other messages; return what ends it."""
-        with self._lock:
-            for gone in [each for each in self._leaving if not each.is_alive()]:
-                self._leaving.remove(gone)
-                if gone.record is not None:
-                    self._spare_records.append(gone.record)
-            spares = len(self.workers) + len(self._leaving) - self.worker_threads
-            if self._is_paused or self._is_stopping or spares >= MAX_STAND_INS:
-                return None
-            stand_in = self._make_worker()
-            if self._spare_records:
-                stand_in.record = self._spare_records.pop()
-            stand_in.start()
-            self.workers.append(stand_in)
-        self.feed_consumers()
-        return partial(self._end_stand_in, stand_in)
-
-    def _present_threads(self) -> int:
-        """Return how many threads run messages, those included that end after their current one.
-
-        Such a one may have taken a message at the last moment, which counts as unfinished.
-        """
-        return len(self.workers) + sum(each.is_alive() for each in tuple(self._leaving))
-
-    def _end_stand_in(self, stand_in: WorkerThread) -> None:
-        with self._lock:
-            self.workers.remove(stand_in)
-            self._leaving.append(stand_in)
-        # After what it runs.
-        stand_in.stop()
+    def _count_threads(self) -> int:
+        """Return how many threads run messages, those included that are about to end."""
+        return len(self.workers) + self._stand_ins.count_leaving()
 
     def _records(self, first: int, count: int) -> list[Record]:
         """Return places to write down what runs; none where nobody reads it."""
@@ -415,8 +381,7 @@ class Worker:
 
     def _stop_starting(self) -> list[MessageProxy]:
         """Let the runners start nothing more; return what they have not started."""
-        with self._lock:
-            self._is_stopping = True
+        self._stand_ins.pause()
         for worker in tuple(self.workers):
             worker.stop()
         self.work_queue.wake(len(self.workers))
@@ -426,7 +391,7 @@ class Worker:
     def _stop_running(self, timeout: int) -> None:
         deadline = time.monotonic() + timeout / 1000
         # A thread that waits for others ends with what it waits for, and its stand-in too.
-        join_all([*self.workers, *self._leaving], timeout)
+        join_all([*self.workers, *self._stand_ins.leaving], timeout)
         if self._loop is not None:
             self._requeue(self._loop.stop(max(0.0, deadline - time.monotonic())))
 

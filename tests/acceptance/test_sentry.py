@@ -141,59 +141,59 @@ def test_an_error_is_reported_once_with_its_message_and_its_own_breadcrumbs(
         assert sender == trace["trace_id"] == event["contexts"]["trace"]["trace_id"]
 
 
+#: Actors that end in each way, and a middleware that skips before one of them runs.
+ENDS = """
+from dramatiq.errors import Retry
+from dramatiq.middleware import SkipMessage
+from sentry_sdk.integrations.logging import ignore_logger
+
+ignore_logger("dramatiq.worker.WorkerThread")
+
+class Skip(dramatiq.Middleware):
+    def before_process_message(self, broker, message):
+        if message.actor_name == "held_up":
+            message.fail()
+            raise SkipMessage("not today")
+
+broker.add_middleware(Skip())
+
+@dramatiq.actor
+def held_up():
+    pass
+
+@dramatiq.actor
+def skips():
+    sentry_sdk.add_breadcrumb(message="about to skip")
+    raise SkipMessage("not today")
+
+@dramatiq.actor(throws=KeyError)
+def expected():
+    raise KeyError("as always")
+
+@dramatiq.actor(max_retries=1)
+def again():
+    if "retries" not in dramatiq.middleware.CurrentMessage.get_current_message().options:
+        raise Retry("in a moment", delay=1)
+    last.send()
+
+@dramatiq.actor(max_retries=0)
+def last():
+    raise ValueError("the only one")
+
+broker.add_middleware(dramatiq.middleware.CurrentMessage())
+
+def send_all():
+    held_up.send()
+    skips.send()
+    expected.send()
+    again.send()
+"""
+
+
 def test_what_is_expected_or_skipped_is_no_error_and_every_message_has_a_transaction(
     write_module, run, reported
 ):
-    write_module(
-        "app",
-        """
-        from dramatiq.errors import Retry
-        from dramatiq.middleware import SkipMessage
-        from sentry_sdk.integrations.logging import ignore_logger
-
-        ignore_logger("dramatiq.worker.WorkerThread")
-
-        class Skip(dramatiq.Middleware):
-            def before_process_message(self, broker, message):
-                if message.actor_name == "held_up":
-                    message.fail()
-                    raise SkipMessage("not today")
-
-        broker.add_middleware(Skip())
-
-        @dramatiq.actor
-        def held_up():
-            pass
-
-        @dramatiq.actor
-        def skips():
-            sentry_sdk.add_breadcrumb(message="about to skip")
-            raise SkipMessage("not today")
-
-        @dramatiq.actor(throws=KeyError)
-        def expected():
-            raise KeyError("as always")
-
-        @dramatiq.actor(max_retries=1)
-        def again():
-            if "retries" not in dramatiq.middleware.CurrentMessage.get_current_message().options:
-                raise Retry("in a moment", delay=1)
-            last.send()
-
-        @dramatiq.actor(max_retries=0)
-        def last():
-            raise ValueError("the only one")
-
-        broker.add_middleware(dramatiq.middleware.CurrentMessage())
-
-        def send_all():
-            held_up.send()
-            skips.send()
-            expected.send()
-            again.send()
-        """,
-        preamble=PREAMBLE,
-    )
+    write_module("app", ENDS, preamble=PREAMBLE)
 
     program = run("app", *ONE, "--threads", "1")
     reported.wait_for("held_up", "skips", "expected", "again", "last")

@@ -22,7 +22,7 @@ import dramatiq
 from dramatiq import group, pipeline
 from dramatiq.composition import WorkflowFailed
 from dramatiq.testing.waiting import wait_until
-from dramatiq.testing.workflow_contract import Failed, evaluate, simplified
+from dramatiq.testing.workflow_random import Failed, evaluate, simplified
 from tests.chaos.harness import Site, open_site
 from tests.chaos.redis_harness import IS_FULL, SEED, show
 from tests.chaos.trees import Tree, open_either

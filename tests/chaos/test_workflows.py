@@ -17,7 +17,7 @@ import pytest
 import dramatiq
 from dramatiq.composition import WorkflowFailed, group, pipeline
 from dramatiq.testing.waiting import wait_until
-from dramatiq.testing.workflow_contract import Failed, evaluate, simplified
+from dramatiq.testing.workflow_random import Failed, evaluate, simplified
 from tests.chaos.flow_app import Actors, make_broker
 from tests.chaos.redis_harness import IS_FULL, SEED, show
 
